@@ -1,0 +1,176 @@
+//! The one error of the library. Every message says what was asked, what was there and what to do.
+//!
+//! The C status codes and the Python exception types are both chosen from the variant, in one `match` each.
+
+use std::path::PathBuf;
+
+use crate::device::Device;
+use crate::dtype::DType;
+
+/// What every fallible call returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A pool has no room: its limit is reached, its free space is in pieces, or the system gave no more.
+    #[error(
+        "{device}: out of memory: asked for {asked} B aligned to {alignment} B; {live} B live in {live_blocks} blocks, \
+         {reserved} B reserved, largest free run {largest} B, limit {}{}; \
+         release tensors, raise the limit, or use another pool",
+        limit_text(*.limit), cause_text(.cause)
+    )]
+    OutOfMemory {
+        /// Where the pool's memory lies.
+        device: Device,
+        /// Bytes asked for.
+        asked: usize,
+        /// Alignment asked for, in bytes.
+        alignment: usize,
+        /// Bytes of the pool in live blocks.
+        live: usize,
+        /// Live blocks of the pool.
+        live_blocks: usize,
+        /// Bytes of address space the pool holds.
+        reserved: usize,
+        /// Bytes of its largest free run.
+        largest: usize,
+        /// The pool's limit in bytes, if it has one.
+        limit: Option<usize>,
+        /// What the system said, if it was asked.
+        cause: Option<std::io::Error>,
+    },
+    /// An argument that can never be right.
+    #[error("{op}: {what}")]
+    InvalidArgument {
+        /// The operation that refused.
+        op: &'static str,
+        /// What was given and what is allowed.
+        what: String,
+    },
+    /// A size that does not fit an address space.
+    #[error("{op}: shape {shape:?} of {dtype} overflows: a tensor can have at most {} bytes", isize::MAX)]
+    SizeOverflow {
+        /// The operation that refused.
+        op: &'static str,
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// The element type asked for.
+        dtype: DType,
+    },
+    /// Shapes that do not go together.
+    #[error("{op}: expected {expected}, got shape {got:?}")]
+    ShapeMismatch {
+        /// The operation that refused.
+        op: &'static str,
+        /// What would have been right.
+        expected: String,
+        /// The shape given.
+        got: Vec<usize>,
+    },
+    /// An index, a range or an axis outside the tensor.
+    #[error("{op}: {what} {index} is out of range for {len}")]
+    OutOfRange {
+        /// The operation that refused.
+        op: &'static str,
+        /// What was indexed: an axis, an element, an end of a range.
+        what: &'static str,
+        /// The index given.
+        index: isize,
+        /// The first length that is too long.
+        len: usize,
+    },
+    /// Another element type than the tensor has.
+    #[error("{op}: asked for {asked}, but the tensor is {got}")]
+    DTypeMismatch {
+        /// The operation that refused.
+        op: &'static str,
+        /// The element type asked for.
+        asked: DType,
+        /// The element type there.
+        got: DType,
+    },
+    /// An element type this library does not have.
+    #[error("unknown dtype {name}; known are {}", DType::names())]
+    UnknownDType {
+        /// The name or code given.
+        name: String,
+    },
+    /// A device name that means nothing.
+    #[error("unknown device {name:?}; write cpu, cuda:N or vulkan:N")]
+    UnknownDevice {
+        /// The name given.
+        name: String,
+    },
+    /// A device, driver or function that is not there.
+    #[error("{what} is not available: {reason}")]
+    Unavailable {
+        /// What was asked for.
+        what: String,
+        /// What was looked for, and how to get it.
+        reason: String,
+    },
+    /// A view that is not contiguous where contiguous memory is needed.
+    #[error("{op}: the tensor is not contiguous (shape {shape:?}, strides {strides:?} elements); make a contiguous copy first")]
+    NotContiguous {
+        /// The operation that refused.
+        op: &'static str,
+        /// Shape of the view.
+        shape: Vec<usize>,
+        /// Its strides, in elements.
+        strides: Vec<isize>,
+    },
+    /// A write to memory that may only be read.
+    #[error("{op}: the tensor is read-only; copy it first")]
+    ReadOnly {
+        /// The operation that refused.
+        op: &'static str,
+    },
+    /// A safe borrow of memory that somebody else can change.
+    #[error("{op}: the storage is shared ({why}); copy the tensor first")]
+    Shared {
+        /// The operation that refused.
+        op: &'static str,
+        /// Who else can reach it.
+        why: &'static str,
+    },
+    /// An address that is not the start of a live block of a pool.
+    #[error("free of {address:#x}: {reason}; nothing was changed")]
+    InvalidFree {
+        /// The address given.
+        address: usize,
+        /// What stands there.
+        reason: &'static str,
+    },
+    /// Memory that cannot be exchanged with another library, and why.
+    #[error("exchange refused: {reason}")]
+    Exchange {
+        /// What was in the way and what would be accepted.
+        reason: String,
+    },
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file whose contents are not what they claim.
+    #[error("{}: not a valid safetensors file: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn limit_text(limit: Option<usize>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} B"))
+}
+
+fn cause_text(cause: &Option<std::io::Error>) -> String {
+    cause.as_ref().map_or_else(String::new, |error| format!("; the system said: {error}"))
+}
