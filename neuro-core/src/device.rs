@@ -36,9 +36,7 @@ impl FromStr for Device {
 
     /// Parses `cpu`, `cuda`, `cuda:N`, `vulkan`, `vulkan:N`; no ordinal means 0.
     fn from_str(text: &str) -> Result<Self> {
-        let unknown = || Error::UnknownDevice {
-            name: text.to_owned(),
-        };
+        let unknown = || Error::UnknownDevice { name: text.to_owned() };
         let (kind, ordinal) = match text.split_once(':') {
             // `parse` would take "+1" too; a device name is digits only.
             Some((kind, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -70,7 +68,16 @@ mod tests {
 
     #[test]
     fn other_names_are_refused_by_name() {
-        for name in ["", "gpu", "cpu:1", "cuda:", "cuda:-1", "cuda:+1", "cuda:99999999999", "CPU"] {
+        for name in [
+            "",
+            "gpu",
+            "cpu:1",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:99999999999",
+            "CPU",
+        ] {
             let error = name.parse::<Device>().unwrap_err().to_string();
             assert!(error.contains(&format!("{name:?}")), "{error}");
         }

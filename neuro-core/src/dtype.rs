@@ -106,7 +106,9 @@ impl DType {
             .iter()
             .copied()
             .find(|dtype| dtype.code() == code)
-            .ok_or_else(|| Error::UnknownDType { name: format!("code {code}") })
+            .ok_or_else(|| Error::UnknownDType {
+                name: format!("code {code}"),
+            })
     }
 }
 
@@ -125,7 +127,9 @@ impl FromStr for DType {
             .iter()
             .copied()
             .find(|dtype| dtype.name() == text)
-            .ok_or_else(|| Error::UnknownDType { name: format!("{text:?}") })
+            .ok_or_else(|| Error::UnknownDType {
+                name: format!("{text:?}"),
+            })
     }
 }
 
@@ -144,7 +148,13 @@ mod tests {
 
     #[test]
     fn unknown_ones_are_refused_with_the_list_of_known_ones() {
-        for error in [DType::from_code(0), DType::from_code(16), DType::from_code(u32::MAX), "float".parse(), "".parse()] {
+        for error in [
+            DType::from_code(0),
+            DType::from_code(16),
+            DType::from_code(u32::MAX),
+            "float".parse(),
+            "".parse(),
+        ] {
             assert!(error.unwrap_err().to_string().contains("float32 float64 complex64"));
         }
     }

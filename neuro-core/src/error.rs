@@ -50,7 +50,10 @@ pub enum Error {
         what: String,
     },
     /// A size that does not fit an address space.
-    #[error("{op}: shape {shape:?} of {dtype} overflows: a tensor can have at most {} bytes", isize::MAX)]
+    #[error(
+        "{op}: shape {shape:?} of {dtype} overflows: a tensor can have at most {} bytes",
+        isize::MAX
+    )]
     SizeOverflow {
         /// The operation that refused.
         op: &'static str,
@@ -112,7 +115,9 @@ pub enum Error {
         reason: String,
     },
     /// A view that is not contiguous where contiguous memory is needed.
-    #[error("{op}: the tensor is not contiguous (shape {shape:?}, strides {strides:?} elements); make a contiguous copy first")]
+    #[error(
+        "{op}: the tensor is not contiguous (shape {shape:?}, strides {strides:?} elements); make a contiguous copy first"
+    )]
     NotContiguous {
         /// The operation that refused.
         op: &'static str,
@@ -172,5 +177,7 @@ fn limit_text(limit: Option<usize>) -> String {
 }
 
 fn cause_text(cause: &Option<std::io::Error>) -> String {
-    cause.as_ref().map_or_else(String::new, |error| format!("; the system said: {error}"))
+    cause
+        .as_ref()
+        .map_or_else(String::new, |error| format!("; the system said: {error}"))
 }

@@ -1,0 +1,130 @@
+//! `DeviceMemory`: one owned byte range on one device, from a pool or foreign with its keeper.
+//!
+//! Invariants:
+//! - M1: `ptr..ptr + bytes` stays readable (and writable, unless read-only) until the `DeviceMemory` is dropped.
+//! - M2: the range goes back exactly once: to its pool, or by dropping its keeper, with no lock held.
+//! - M3: `exposed` never goes back to false: a raw pointer that left Rust may still be in use.
+//!
+//! Absent on purpose: shape and dtype (`tensor/`), and any use of the bytes.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::pool::{Init, MemoryPool, PoolPtr};
+
+/// One owned byte range on one device.
+///
+/// Share it as `Arc<DeviceMemory>`; dropping the last handle, on any thread, gives the range back.
+pub struct DeviceMemory {
+    ptr: NonNull<u8>,
+    bytes: usize,
+    device: Device,
+    readonly: bool,
+    exposed: AtomicBool,
+    owner: Owner,
+}
+
+enum Owner {
+    Pool(#[expect(dead_code, reason = "dropped, never read: its drop returns the block")] PoolPtr<u8>),
+    Foreign(#[expect(dead_code, reason = "dropped, never read: its drop is the deleter")] Box<dyn Send + Sync>),
+}
+
+// SAFETY: the range belongs to this value alone (M1), its owner is Send, and nothing here is tied to a thread.
+unsafe impl Send for DeviceMemory {}
+// SAFETY: `&DeviceMemory` gives out the address and plain facts only; the flag is atomic. Whoever reads or writes through
+// the address proves the absence of races where it does so.
+unsafe impl Sync for DeviceMemory {}
+
+impl DeviceMemory {
+    /// `bytes` bytes of `pool`, aligned to `alignment` (the pool's own where `None`).
+    ///
+    /// # Errors
+    /// As [`MemoryPool::allocate_bytes`].
+    pub fn from_pool(pool: &MemoryPool, bytes: usize, alignment: Option<usize>, init: Init) -> Result<Self> {
+        let block = PoolPtr::from_bytes(pool.allocate_bytes(bytes, alignment, init)?, bytes);
+        Ok(Self {
+            ptr: block.ptr(),
+            bytes,
+            device: Device::Cpu,
+            readonly: false,
+            exposed: AtomicBool::new(false),
+            owner: Owner::Pool(block),
+        })
+    }
+
+    /// Memory that somebody else allocated. `keeper` is dropped, once, when the memory is no longer needed.
+    ///
+    /// It counts as exposed from birth: its other owners may read and write it at any time.
+    ///
+    /// # Safety
+    /// `ptr..ptr + bytes` lies on `device`, is readable there (and writable, unless `readonly`) until `keeper` is dropped,
+    /// and dropping `keeper` on any thread gives it back.
+    pub unsafe fn foreign(
+        ptr: NonNull<u8>,
+        bytes: usize,
+        device: Device,
+        readonly: bool,
+        keeper: Box<dyn Send + Sync>,
+    ) -> Self {
+        Self {
+            ptr,
+            bytes,
+            device,
+            readonly,
+            exposed: AtomicBool::new(true),
+            owner: Owner::Foreign(keeper),
+        }
+    }
+
+    /// Address of the first byte.
+    pub fn ptr(&self) -> NonNull<u8> {
+        self.ptr
+    }
+
+    /// Length in bytes, as asked for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Whether writing is forbidden.
+    pub fn is_readonly(&self) -> bool {
+        self.readonly
+    }
+
+    /// Whether it is a block of a pool of this library.
+    pub fn is_pooled(&self) -> bool {
+        matches!(self.owner, Owner::Pool(_))
+    }
+
+    /// Says that a raw pointer to the bytes has left Rust (M3): safe borrows are refused from now on.
+    pub fn mark_exposed(&self) {
+        // Relaxed: the pointer itself is published by whoever hands it out, after this call, with at least Release.
+        self.exposed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether code outside Rust may read or write the bytes.
+    pub fn is_exposed(&self) -> bool {
+        self.exposed.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for DeviceMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceMemory")
+            .field("ptr", &self.ptr)
+            .field("bytes", &self.bytes)
+            .field("device", &self.device)
+            .field("readonly", &self.readonly)
+            .field("pooled", &self.is_pooled())
+            .field("exposed", &self.is_exposed())
+            .finish()
+    }
+}
