@@ -7,6 +7,8 @@ pub mod device;
 pub mod dtype;
 #[deny(unsafe_code)]
 pub mod error;
+#[deny(unsafe_code)]
+pub mod heap;
 pub mod memory;
 pub mod pool;
 pub mod rc;
