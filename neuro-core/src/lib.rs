@@ -1,17 +1,22 @@
 //! Pooled, aligned, reference-counted memory for ML code.
 //!
-//! Floors, lowest first; a module names only those above it in this list.
+//! The modules stand in the order of their floors: each names only those before it.
 
+#[deny(unsafe_code)]
+pub mod error;
 #[deny(unsafe_code)]
 pub mod device;
 pub mod dtype;
 #[deny(unsafe_code)]
-pub mod error;
+mod sync;
+#[deny(unsafe_code)]
+mod ledger;
+pub mod rc;
+mod backend;
 #[deny(unsafe_code)]
 pub mod heap;
-pub mod memory;
 pub mod pool;
-pub mod rc;
+pub mod memory;
 
 pub use device::Device;
 pub use dtype::{DType, Element};
