@@ -55,8 +55,14 @@ mod tests {
         counters.remove_block(64);
         counters.resize_block(128, 64);
         assert_eq!((counters.live_bytes, counters.live_blocks), (64, 1));
-        assert_eq!((counters.peak_bytes, counters.peak_blocks, counters.total_allocations), (192, 2, 2));
+        assert_eq!(
+            (counters.peak_bytes, counters.peak_blocks, counters.total_allocations),
+            (192, 2, 2)
+        );
         counters.reset_peak();
-        assert_eq!((counters.peak_bytes, counters.peak_blocks, counters.total_allocations), (64, 1, 2));
+        assert_eq!(
+            (counters.peak_bytes, counters.peak_blocks, counters.total_allocations),
+            (64, 1, 2)
+        );
     }
 }

@@ -11,10 +11,14 @@ const FORKS: usize = 1000;
 /// Uses old and new blocks and a new pool; what a forked child must be able to do. No assertion may unwind here.
 fn child_works(pool: &MemoryPool, inherited: &[u8]) -> bool {
     let sum: usize = inherited.iter().map(|&byte| usize::from(byte)).sum();
-    let Ok(block) = pool.allocate::<u8>(5000) else { return false };
+    let Ok(block) = pool.allocate::<u8>(5000) else {
+        return false;
+    };
     drop(block);
     let own = MemoryPool::new(1 << 20);
-    let Ok(block) = own.allocate::<u64>(100) else { return false };
+    let Ok(block) = own.allocate::<u64>(100) else {
+        return false;
+    };
     drop(block);
     pool.trim(0);
     sum == inherited.len() && own.stats().live_blocks == 0 && MemoryPool::global_stats().live_blocks > 0
@@ -81,17 +85,29 @@ fn two_gibibytes_of_address_space_are_enough() {
         return narrow();
     }
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", "two_gibibytes_of_address_space_are_enough", "--nocapture"]).env(NARROW, "1");
+    again
+        .args(["--exact", "two_gibibytes_of_address_space_are_enough", "--nocapture"])
+        .env(NARROW, "1");
     // SAFETY: setrlimit is safe to call between fork and exec, and `limit` is a live rlimit.
     unsafe {
         again.pre_exec(|| {
-            let limit = libc::rlimit { rlim_cur: 2 << 30, rlim_max: 2 << 30 };
-            if libc::setrlimit(libc::RLIMIT_AS, &limit) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+            let limit = libc::rlimit {
+                rlim_cur: 2 << 30,
+                rlim_max: 2 << 30,
+            };
+            if libc::setrlimit(libc::RLIMIT_AS, &limit) == 0 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
         });
     }
     let output = again.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("narrow: done"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("narrow: done"),
+        "{output:?}"
+    );
 }
 
 /// Under a limit of 2 GiB of addresses: regions chain, most of it can be used, the rest of the process keeps room, and
@@ -103,8 +119,14 @@ fn narrow() {
     let blocks: Vec<_> = (0..12).map(|_| pool.allocate::<u8>(100 << 20).unwrap()).collect();
     assert!(pool.stats().regions > 1);
     std::thread::spawn(|| vec![1u8; 10 << 20].len()).join().unwrap();
-    let error = pool.allocate_bytes(1 << 30, None, Init::Zeroed).unwrap_err().to_string();
-    assert!(error.contains("out of memory") && error.contains("the system said"), "{error}");
+    let error = pool
+        .allocate_bytes(1 << 30, None, Init::Zeroed)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("out of memory") && error.contains("the system said"),
+        "{error}"
+    );
     drop(blocks);
     let pools: Vec<_> = (0..100).map(|_| MemoryPool::new(1 << 20)).collect();
     let small: Vec<_> = pools.iter().map(|pool| pool.allocate::<u8>(1000).unwrap()).collect();

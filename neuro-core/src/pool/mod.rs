@@ -93,7 +93,10 @@ impl MemoryPool {
     }
 
     fn make(limit: Option<usize>) -> Self {
-        let inner = Box::new(Inner { state: Mutex::new(State::new(limit)), slot: AtomicUsize::new(0) });
+        let inner = Box::new(Inner {
+            state: Mutex::new(State::new(limit)),
+            slot: AtomicUsize::new(0),
+        });
         let pool = NonNull::from(Box::leak(inner));
         registry::enter(pool);
         MemoryPool(pool)
@@ -165,7 +168,10 @@ impl MemoryPool {
     /// long as its pool lives and has not handed it out again.
     pub unsafe fn free(address: NonNull<u8>) -> Result<()> {
         let at = address.as_ptr().addr();
-        let pool = table::find(at).ok_or(Error::InvalidFree { address: at, reason: "it lies in no pool" })?;
+        let pool = table::find(at).ok_or(Error::InvalidFree {
+            address: at,
+            reason: "it lies in no pool",
+        })?;
         // SAFETY: the table names a pool while it has regions. If a live block starts at `address`, it keeps the pool
         // alive, and it is the caller's, so nobody else frees it; if not, the caller vouches that the pool lives.
         let mut state = lock(unsafe { &pool.as_ref().state });

@@ -26,7 +26,11 @@ impl<T> PoolPtr<T> {
     /// # Safety
     /// `ptr` is a live block of a pool that nobody else frees or uses, aligned for `T`, of at least `len` values.
     pub(super) unsafe fn new(ptr: NonNull<T>, len: usize) -> Self {
-        Self { ptr, len, owns: PhantomData }
+        Self {
+            ptr,
+            len,
+            owns: PhantomData,
+        }
     }
 
     /// Address of the first value.
@@ -78,6 +82,12 @@ impl<T> Drop for PoolPtr<T> {
 
 impl<T> fmt::Debug for PoolPtr<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PoolPtr({:p}, {} × {})", self.ptr, self.len, std::any::type_name::<T>())
+        write!(
+            f,
+            "PoolPtr({:p}, {} × {})",
+            self.ptr,
+            self.len,
+            std::any::type_name::<T>()
+        )
     }
 }

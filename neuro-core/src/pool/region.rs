@@ -37,7 +37,11 @@ impl Region {
     pub(super) fn new(want: u32, need: u32) -> io::Result<Self> {
         let memory = Reservation::new(want as usize * GRANULE, need as usize * GRANULE)?;
         let units = u32::try_from(memory.len() / GRANULE).unwrap_or(u32::MAX).min(want);
-        Ok(Self { memory, heap: OffsetHeap::new(units), held: Steps::default() })
+        Ok(Self {
+            memory,
+            heap: OffsetHeap::new(units),
+            held: Steps::default(),
+        })
     }
 
     /// The addresses it covers.
@@ -96,7 +100,9 @@ impl Region {
     /// The offset of `address` in granules, if it lies here on the start of one.
     fn offset_of(&self, address: usize) -> Option<u32> {
         let bytes = address.checked_sub(self.memory.base().as_ptr().addr())?;
-        bytes.is_multiple_of(GRANULE).then(|| u32::try_from(bytes / GRANULE).ok())?
+        bytes
+            .is_multiple_of(GRANULE)
+            .then(|| u32::try_from(bytes / GRANULE).ok())?
     }
 
     /// Takes back the block at `address`; its length in bytes.
@@ -142,7 +148,11 @@ impl Region {
             .free_ranges()
             .map(|(offset, len, _)| {
                 // Behind the last granule nothing can live, so the last step counts as free to its end.
-                let end = if offset + len == capacity { self.memory.len() } else { (offset + len) as usize * GRANULE };
+                let end = if offset + len == capacity {
+                    self.memory.len()
+                } else {
+                    (offset + len) as usize * GRANULE
+                };
                 (offset as usize * GRANULE).div_ceil(STEP)..end / STEP
             })
             .filter(|steps| steps.start < steps.end)
@@ -152,7 +162,9 @@ impl Region {
         for range in free {
             let mut end = range.end;
             while before - self.committed() < excess {
-                let Some(run) = self.held.last_run(range.start..end) else { break };
+                let Some(run) = self.held.last_run(range.start..end) else {
+                    break;
+                };
                 let wanted = (excess - (before - self.committed())).div_ceil(STEP);
                 let run = run.end.saturating_sub(wanted).max(run.start)..run.end;
                 // SAFETY: the steps lie in a free run of the heap, so nobody owns their contents, and the pool's lock,
@@ -179,7 +191,9 @@ struct Steps {
 
 impl Steps {
     fn contains(&self, step: usize) -> bool {
-        self.words.get(step / 64).is_some_and(|word| word >> (step % 64) & 1 == 1)
+        self.words
+            .get(step / 64)
+            .is_some_and(|word| word >> (step % 64) & 1 == 1)
     }
 
     /// Marks `steps`. Returns the hull of those that were marked already.
@@ -213,7 +227,11 @@ impl Steps {
     fn last_run(&self, steps: Range<usize>) -> Option<Range<usize>> {
         let steps = steps.start..steps.end.min(self.words.len() * 64);
         let last = steps.clone().rev().find(|&step| self.contains(step))?;
-        let first = (steps.start..last).rev().take_while(|&step| self.contains(step)).last().unwrap_or(last);
+        let first = (steps.start..last)
+            .rev()
+            .take_while(|&step| self.contains(step))
+            .last()
+            .unwrap_or(last);
         Some(first..last + 1)
     }
 }

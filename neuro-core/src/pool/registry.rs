@@ -84,7 +84,10 @@ pub(super) fn for_each(mut visit: impl FnMut(&mut State)) {
 
 /// The figures of all pools, added up, and the address table's own bytes.
 pub(super) fn stats() -> PoolStats {
-    let mut total = PoolStats { side_bytes: table::side_bytes(), ..PoolStats::default() };
+    let mut total = PoolStats {
+        side_bytes: table::side_bytes(),
+        ..PoolStats::default()
+    };
     for_each(|state| total.add(&state.stats()));
     total
 }
@@ -113,7 +116,11 @@ extern "C" fn before_fork() {
             lock(state)
         })
         .collect();
-    let held = Held { _table: lock(&TABLE_WRITER), _pools: pools, _registry: registry };
+    let held = Held {
+        _table: lock(&TABLE_WRITER),
+        _pools: pools,
+        _registry: registry,
+    };
     *lock(&HELD) = Some(held);
 }
 

@@ -10,7 +10,7 @@
 use std::ptr::NonNull;
 
 use super::region::{GRANULE, Placed, Region};
-use super::{Inner, PoolStats, registry, table};
+use super::{Inner, PoolStats, registry};
 use crate::backend::host::{STEP, os};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -34,7 +34,13 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(limit: Option<usize>) -> Self {
-        Self { handles: 1, limit, alignment: GRANULE, counters: Counters::default(), regions: Vec::new() }
+        Self {
+            handles: 1,
+            limit,
+            alignment: GRANULE,
+            counters: Counters::default(),
+            regions: Vec::new(),
+        }
     }
 
     /// Whether nobody can reach the pool any more: no handle, no block.
@@ -66,7 +72,9 @@ impl State {
                 Err(cause) => return Err(self.out_of_memory(bytes, alignment, Some(cause))),
             }
         }
-        let grown = self.grow(pool, units).and_then(|region| region.map_or(Ok(None), |it| it.allocate(units, align)));
+        let grown = self
+            .grow(pool, units)
+            .and_then(|region| region.map_or(Ok(None), |it| it.allocate(units, align)));
         match grown {
             Ok(Some(placed)) => {
                 self.counters.add_block(placed.bytes);
@@ -85,7 +93,11 @@ impl State {
             None => os::machine_memory() / GRANULE,
         };
         // Without a limit the machine's memory is a guess at a good size; a larger request may still be granted.
-        let room = if self.limit.is_none() { room.max(need as usize) } else { room };
+        let room = if self.limit.is_none() {
+            room.max(need as usize)
+        } else {
+            room
+        };
         let room = u32::try_from(room.min(MAX_REGION_UNITS)).unwrap_or(u32::MAX);
         if room < need {
             return Ok(None);
@@ -101,17 +113,24 @@ impl State {
     }
 
     fn capacity(&self) -> usize {
-        self.regions.iter().map(|region| region.heap().capacity() as usize * GRANULE).sum()
+        self.regions
+            .iter()
+            .map(|region| region.heap().capacity() as usize * GRANULE)
+            .sum()
     }
 
     fn region_of(&mut self, address: usize) -> Option<&mut Region> {
-        self.regions.iter_mut().find(|region| region.addresses().contains(&address))
+        self.regions
+            .iter_mut()
+            .find(|region| region.addresses().contains(&address))
     }
 
     /// Takes back the block at `address`.
     pub(super) fn free(&mut self, address: usize) -> Result<()> {
         let refused = |reason| Error::InvalidFree { address, reason };
-        let region = self.region_of(address).ok_or(refused("its pool has given the memory back"))?;
+        let region = self
+            .region_of(address)
+            .ok_or(refused("its pool has given the memory back"))?;
         let bytes = region.free(address).map_err(refused)?;
         self.counters.remove_block(bytes);
         Ok(())
@@ -124,9 +143,15 @@ impl State {
 
     /// Gives the live block at `address` room for `bytes` where it lies, if it can.
     pub(super) fn resize(&mut self, address: usize, bytes: usize) -> bool {
-        let Ok(units) = u32::try_from(bytes.max(1).div_ceil(GRANULE)) else { return false };
-        let Some(region) = self.region_of(address) else { return false };
-        let Some(old) = region.len_of(address) else { return false };
+        let Ok(units) = u32::try_from(bytes.max(1).div_ceil(GRANULE)) else {
+            return false;
+        };
+        let Some(region) = self.region_of(address) else {
+            return false;
+        };
+        let Some(old) = region.len_of(address) else {
+            return false;
+        };
         let fits = region.resize(address, units);
         if fits {
             self.counters.resize_block(old, units as usize * GRANULE);
@@ -182,7 +207,10 @@ impl State {
             total_allocations: self.counters.total_allocations,
             regions: self.regions.len(),
             free_runs: heaps().map(|heap| heap.free_runs()).sum(),
-            largest_free_bytes: heaps().map(|heap| heap.largest_free() as usize * GRANULE).max().unwrap_or(0),
+            largest_free_bytes: heaps()
+                .map(|heap| heap.largest_free() as usize * GRANULE)
+                .max()
+                .unwrap_or(0),
         }
     }
 
@@ -209,10 +237,14 @@ impl State {
             region.heap().assert_valid();
             let addresses = region.addresses();
             for end in [addresses.start, addresses.end - 1] {
-                assert!(table::find(end).is_some()); // P2
+                assert!(super::table::find(end).is_some()); // P2
             }
         }
-        let live: u32 = self.regions.iter().map(|region| region.heap().capacity() - region.heap().free_units()).sum();
+        let live: u32 = self
+            .regions
+            .iter()
+            .map(|region| region.heap().capacity() - region.heap().free_units())
+            .sum();
         assert_eq!(live as usize * GRANULE, self.counters.live_bytes);
     }
 }

@@ -20,7 +20,10 @@ impl Owned {
         let ptr = pool.allocate_bytes(bytes, alignment, init)?;
         let owned = Owned { ptr, bytes, fill };
         if init == Init::Zeroed {
-            assert!(owned.contents().iter().all(|&byte| byte == 0), "a zeroed block holds something");
+            assert!(
+                owned.contents().iter().all(|&byte| byte == 0),
+                "a zeroed block holds something"
+            );
         }
         // SAFETY: the block is ours and has `bytes` bytes.
         unsafe { ptr.write_bytes(fill, bytes) };
@@ -33,7 +36,10 @@ impl Owned {
     }
 
     fn give_back(self) {
-        assert!(self.contents().iter().all(|&byte| byte == self.fill), "a block was written by somebody else");
+        assert!(
+            self.contents().iter().all(|&byte| byte == self.fill),
+            "a block was written by somebody else"
+        );
         // SAFETY: the block is ours and not used after this.
         unsafe { MemoryPool::free(self.ptr) }.unwrap();
     }
@@ -42,8 +48,15 @@ impl Owned {
         let kept = bytes.min(self.bytes);
         // SAFETY: the block is ours; only the returned address is used from here on.
         let ptr = unsafe { MemoryPool::reallocate(self.ptr, bytes, None) }.unwrap();
-        let resized = Owned { ptr, bytes: kept, fill: self.fill };
-        assert!(resized.contents().iter().all(|&byte| byte == self.fill), "a resize lost contents");
+        let resized = Owned {
+            ptr,
+            bytes: kept,
+            fill: self.fill,
+        };
+        assert!(
+            resized.contents().iter().all(|&byte| byte == self.fill),
+            "a resize lost contents"
+        );
         // SAFETY: the block has `bytes` bytes now.
         unsafe { ptr.write_bytes(self.fill, bytes) };
         Owned { bytes, ..resized }
@@ -56,7 +69,11 @@ fn valid(pool: &MemoryPool) {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Take { bytes: usize, log2_alignment: u32, zeroed: bool },
+    Take {
+        bytes: usize,
+        log2_alignment: u32,
+        zeroed: bool,
+    },
     GiveBack(usize),
     Resize(usize, usize),
     Trim(usize),
@@ -132,9 +149,14 @@ fn a_limit_is_reachable_to_the_last_granule_and_not_beyond() {
         let pool = MemoryPool::new(limit);
         let whole = pool.allocate::<u8>(limit).unwrap();
         let error = pool.allocate::<u8>(1).unwrap_err().to_string();
-        assert!(error.contains("out of memory: asked for 1 B") && error.contains(&format!("limit {limit} B")), "{error}");
+        assert!(
+            error.contains("out of memory: asked for 1 B") && error.contains(&format!("limit {limit} B")),
+            "{error}"
+        );
         drop(whole);
-        let granules: Vec<_> = (0..limit.div_ceil(GRANULE)).map(|_| pool.allocate::<u8>(GRANULE).unwrap()).collect();
+        let granules: Vec<_> = (0..limit.div_ceil(GRANULE))
+            .map(|_| pool.allocate::<u8>(GRANULE).unwrap())
+            .collect();
         assert!(pool.allocate::<u8>(1).is_err());
         assert_eq!(pool.stats().live_bytes, limit.next_multiple_of(GRANULE));
         drop(granules);
@@ -158,17 +180,28 @@ fn impossible_requests_are_refused_and_lose_nothing() {
     drop(live);
     assert_eq!(pool.stats().live_blocks, 0);
     for alignment in [0, 3, 48, 4 << 20, usize::MAX] {
-        let error = pool.allocate_bytes(1, Some(alignment), Init::Uninit).unwrap_err().to_string();
+        let error = pool
+            .allocate_bytes(1, Some(alignment), Init::Uninit)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&format!("alignment {alignment} B")), "{error}");
     }
     let bad = MemoryPool::new(1000).with_alignment(33);
-    assert!(bad.allocate::<u8>(1).unwrap_err().to_string().contains("alignment 33 B"));
+    assert!(
+        bad.allocate::<u8>(1)
+            .unwrap_err()
+            .to_string()
+            .contains("alignment 33 B")
+    );
 }
 
 #[test]
 fn wild_inner_and_double_frees_are_told() {
     let pool = MemoryPool::unlimited();
-    let (kept, block) = (pool.allocate::<u8>(64).unwrap(), pool.allocate_bytes(640, None, Init::Uninit).unwrap());
+    let (kept, block) = (
+        pool.allocate::<u8>(64).unwrap(),
+        pool.allocate_bytes(640, None, Init::Uninit).unwrap(),
+    );
     let on_the_stack = 0u8;
     let cases = [
         (NonNull::from(&on_the_stack), "it lies in no pool"),
@@ -204,7 +237,10 @@ fn memory_outlives_the_handle_and_not_the_last_block() {
     // SAFETY: the pool is kept by the block.
     assert_eq!(unsafe { MemoryPool::block_of(address.cast()) }, Some(64));
     std::thread::spawn(move || drop(block)).join().unwrap();
-    assert!(!MemoryPool::owns(address.cast()), "the pool was not freed with its last block");
+    assert!(
+        !MemoryPool::owns(address.cast()),
+        "the pool was not freed with its last block"
+    );
 }
 
 #[test]
@@ -246,7 +282,11 @@ fn ten_thousand_blocks_of_many_threads_leave_nothing() {
             scope.spawn(move || {
                 for number in 0..1250 {
                     let block = pool.allocate::<u8>((number * 7919 + thread) % 20_000).unwrap();
-                    if number % 3 == 0 { send.send(block).unwrap() } else { drop(block) }
+                    if number % 3 == 0 {
+                        send.send(block).unwrap()
+                    } else {
+                        drop(block)
+                    }
                 }
             });
         }
@@ -254,7 +294,10 @@ fn ten_thousand_blocks_of_many_threads_leave_nothing() {
         scope.spawn(move || receive.into_iter().for_each(drop));
     });
     let stats = pool.stats();
-    assert_eq!((stats.live_bytes, stats.live_blocks, stats.total_allocations), (0, 0, 10_000));
+    assert_eq!(
+        (stats.live_bytes, stats.live_blocks, stats.total_allocations),
+        (0, 0, 10_000)
+    );
     assert_eq!(stats.free_runs, stats.regions);
     valid(&pool);
 }
@@ -262,7 +305,13 @@ fn ten_thousand_blocks_of_many_threads_leave_nothing() {
 #[test]
 fn ten_thousand_pools_at_once() {
     let pools: Vec<_> = (0..10_000)
-        .map(|number| if number % 2 == 0 { MemoryPool::unlimited() } else { MemoryPool::new(1 << 16) })
+        .map(|number| {
+            if number % 2 == 0 {
+                MemoryPool::unlimited()
+            } else {
+                MemoryPool::new(1 << 16)
+            }
+        })
         .collect();
     let blocks: Vec<_> = pools.iter().map(|pool| pool.allocate::<u8>(5000).unwrap()).collect();
     assert!(pools[0].stats().side_bytes < 16 << 10, "{:?}", pools[0].stats());

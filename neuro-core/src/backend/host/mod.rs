@@ -47,7 +47,9 @@ impl Reservation {
 
     /// `len` bytes on a multiple of `STEP`: one step more is taken, then the ends are given back.
     fn exactly(len: usize) -> io::Result<Self> {
-        let padded = len.checked_add(STEP).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let padded = len
+            .checked_add(STEP)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let start = os::reserve(padded)?;
         let head = start.as_ptr().align_offset(STEP);
         // SAFETY: `head < STEP`, so `start + head` and `start + head + len` lie within the `len + STEP` bytes just

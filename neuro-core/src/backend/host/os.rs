@@ -10,7 +10,11 @@ use std::sync::OnceLock;
 const USER_ADDRESS_SPACE: usize = 1 << 47;
 
 fn check(status: libc::c_int) -> io::Result<()> {
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn config(name: libc::c_int) -> usize {
@@ -32,11 +36,16 @@ pub(crate) fn machine_memory() -> usize {
 
 /// Bytes of address space the process may still take: its limit (`ulimit -v`) less what it has.
 pub(crate) fn address_space_left() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // SAFETY: `limit` is a live, writable rlimit.
     let status = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
     let ceiling = if status == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
-        usize::try_from(limit.rlim_cur).unwrap_or(USER_ADDRESS_SPACE).min(USER_ADDRESS_SPACE)
+        usize::try_from(limit.rlim_cur)
+            .unwrap_or(USER_ADDRESS_SPACE)
+            .min(USER_ADDRESS_SPACE)
     } else {
         USER_ADDRESS_SPACE
     };
@@ -77,7 +86,12 @@ pub(crate) unsafe fn release(address: NonNull<u8>, len: usize) {
     // SAFETY: forwarded contract. The only documented failures are misaligned arguments and, when a mapping is split in
     // two, too many mappings; then the part stays reserved, which loses addresses but no memory.
     let status = unsafe { libc::munmap(address.as_ptr().cast(), len) };
-    debug_assert_eq!(status, 0, "munmap of {address:p}, {len} B: {}", io::Error::last_os_error());
+    debug_assert_eq!(
+        status,
+        0,
+        "munmap of {address:p}, {len} B: {}",
+        io::Error::last_os_error()
+    );
 }
 
 /// Makes a part of a reservation readable and writable. It reads as zeros until written.

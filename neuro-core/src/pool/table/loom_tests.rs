@@ -17,11 +17,19 @@ thread_local! {
 }
 
 pub(super) fn read() -> Ordering {
-    if WEAK.get().0 { Ordering::Relaxed } else { Ordering::Acquire }
+    if WEAK.get().0 {
+        Ordering::Relaxed
+    } else {
+        Ordering::Acquire
+    }
 }
 
 pub(super) fn write() -> Ordering {
-    if WEAK.get().1 { Ordering::Relaxed } else { Ordering::Release }
+    if WEAK.get().1 {
+        Ordering::Relaxed
+    } else {
+        Ordering::Release
+    }
 }
 
 const SLOT: usize = 1 << SLOT_BITS;
@@ -34,7 +42,11 @@ unsafe impl Sync for Pool {}
 
 fn model() {
     loom::model(|| {
-        assert_eq!((FAN_BITS, LEVELS), (1, 3), "under loom a table is small, so that every schedule is tried");
+        assert_eq!(
+            (FAN_BITS, LEVELS),
+            (1, 3),
+            "under loom a table is small, so that every schedule is tried"
+        );
         let table = Arc::new(AddressTable::new());
         let pool = Box::into_raw(Box::new(Pool(UnsafeCell::new(0))));
         let writer = {
