@@ -8,6 +8,8 @@ pub mod error;
 pub mod device;
 pub mod dtype;
 #[deny(unsafe_code)]
+pub mod shape;
+#[deny(unsafe_code)]
 mod sync;
 #[deny(unsafe_code)]
 mod ledger;
@@ -17,6 +19,9 @@ mod backend;
 pub mod heap;
 pub mod pool;
 pub mod memory;
+pub mod tensor;
+pub mod io;
+pub mod dlpack;
 
 pub use device::Device;
 pub use dtype::{DType, Element};
@@ -24,3 +29,5 @@ pub use error::{Error, Result};
 pub use memory::DeviceMemory;
 pub use pool::{Init, MemoryPool, PoolPtr, PoolStats};
 pub use rc::{Arc, Weak};
+pub use shape::Geometry;
+pub use tensor::{DynTensor, Scalar};
