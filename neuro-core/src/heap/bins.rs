@@ -79,6 +79,10 @@ impl Nodes {
         };
         let index = self.vacant;
         if index == NIL {
+            if self.all.len() == self.all.capacity() {
+                // By a quarter, not to twice: these are the bytes that holes cost.
+                self.all.reserve_exact(self.all.len() / 4 + 4);
+            }
             self.all.push(node);
             return (self.all.len() - 1) as u32;
         }

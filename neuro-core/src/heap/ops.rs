@@ -163,36 +163,32 @@ impl OffsetHeap {
         let same = |start: u32| self.free.get(start).filter(|&index| self.nodes.get(index).tag == tag);
         let after = same(end);
         let before = before.and_then(same);
-        let mut grown_len = len;
+        let mut new_len = len;
         if let Some(after) = after {
-            grown_len += self.nodes.get(after).len;
+            new_len += self.nodes.get(after).len;
             self.unlink(after);
             self.free.remove(end);
             self.starts.remove(end);
         }
-        let index = match (before, after) {
-            (Some(before), after) => {
-                self.unlink(before);
-                self.starts.remove(offset);
-                if let Some(after) = after {
-                    self.nodes.vacate(after);
-                }
-                self.nodes.get_mut(before).len += grown_len;
-                before
+        if let Some(before) = before {
+            self.starts.remove(offset);
+            if let Some(after) = after {
+                self.nodes.vacate(after);
             }
-            (None, Some(after)) => {
+            self.unlink(before);
+            self.nodes.get_mut(before).len += new_len;
+            return self.link(before);
+        }
+        let index = match after {
+            Some(after) => {
                 let node = self.nodes.get_mut(after);
                 node.offset = offset;
-                node.len = grown_len;
-                self.free.insert(offset, after);
+                node.len = new_len;
                 after
             }
-            (None, None) => {
-                let node = self.nodes.add(offset, len, tag);
-                self.free.insert(offset, node);
-                node
-            }
+            None => self.nodes.add(offset, len, tag),
         };
+        self.free.insert(offset, index);
         self.link(index);
     }
 

@@ -44,6 +44,10 @@ impl Starts {
     pub(super) fn insert(&mut self, offset: u32) {
         let (page, low) = split(offset);
         if page >= self.pages.len() {
+            if page >= self.pages.capacity() {
+                let missing = page + 1 - self.pages.len();
+                self.pages.reserve_exact(missing.max(self.pages.len() / 4));
+            }
             self.pages.resize_with(page + 1, || Page::List(Vec::new()));
             self.occupied.resize(page / 64 + 1, 0);
         }
