@@ -104,7 +104,7 @@ impl OffsetHeap {
         if capacity_units > 0 {
             heap.starts.insert(0);
             heap.free_units = capacity_units;
-            heap.give_back(0, capacity_units, Tag::IDLE, None);
+            heap.give_back(0, capacity_units, Tag::IDLE, None, 0);
         }
         heap
     }
