@@ -67,7 +67,9 @@ fn fork_while_eight_threads_allocate_a_thousand_times() {
                 }
             });
         }
-        let failed = (0..FORKS).map(|number| (number, fork_once(&pool, inherited))).find(|&(_, status)| status != 0);
+        let failed = (0..FORKS)
+            .map(|number| (number, fork_once(&pool, inherited)))
+            .find(|&(_, status)| status != 0);
         stop.store(true, Ordering::Relaxed); // before the assertion, or a failure would wait for the threads for good
         assert_eq!(failed, None, "(child, status); status 14: it hung");
     });
