@@ -65,10 +65,13 @@ for file in /etc/resolv.conf /etc/hosts /etc/pip.conf "$HOME/.pip/pip.conf" "$HO
     case $file in "${CARGO_HOME:-$HOME/.cargo}"/*) inside=/root/.cargo/${file##*/} ;; "$HOME"/*) inside=/root/${file#"$HOME"/} ;; esac
     install -D -m 644 "$(readlink -f "$file")" "$root$inside"
 done
-if [ -d /etc/ssl/certs ]; then
-    mkdir -p "$root/etc/ssl/certs"
-    cp -rL /etc/ssl/certs/. "$root/etc/ssl/certs/" 2>/dev/null || true
-fi
+# The bundle for now, and the certificates that were added to it here: the package ca-certificates, which others bring
+# along, writes the bundle anew from its own and from those.
+for dir in /etc/ssl/certs /usr/local/share/ca-certificates; do
+    [ -d "$dir" ] || continue
+    mkdir -p "$root$dir"
+    cp -rL "$dir/." "$root$dir/" 2>/dev/null || true
+done
 for file in /etc/apt/apt.conf.d/*; do
     # Only how to reach and trust the mirror: hooks of this machine's other packages would not work there.
     if grep -q '^ *Acquire::' "$file" && ! grep -qi 'DPkg::\|Post-Invoke' "$file"; then cp "$file" "$root/etc/apt/apt.conf.d/"; fi
