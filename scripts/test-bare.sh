@@ -86,6 +86,8 @@ environment=(PATH=/root/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr
 while IFS='=' read -r name value; do
     case $name in
     CARGO_HOME | CARGO_TARGET_DIR) ;;
+    # A folder of this machine is not in there.
+    PIP_FIND_LINKS) case $value in *://*) environment+=("$name=$value") ;; esac ;;
     PIP_* | CARGO_* | SSL_CERT_* | RUSTUP_* | *_proxy | *_PROXY | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE) environment+=("$name=$value") ;;
     esac
 done < <(env)
