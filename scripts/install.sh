@@ -10,15 +10,12 @@ need include/neuro_memory.h "the header"
 if command -v cargo >/dev/null; then
     cargo build --quiet --locked --release -p neuro-capi
 fi
+need neuro-capi/neuro_memory.pc.in "the template of the pkg-config file"
 need "$TARGET/release/libneuro_memory.so" "the library (\`make build\` makes it)"
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 soname=$(readelf -d "$TARGET/release/libneuro_memory.so" | sed -n 's/.*SONAME.*\[\(.*\)\].*/\1/p')
 [ -n "$soname" ] || die "libneuro_memory.so has no soname: neuro-capi/build.rs should have given it one"
-# What a program that links libneuro_memory.a has to link besides: what `rustc --print native-static-libs` says on Linux.
-# tests link through this line, so a library that is missing from it is found.
-private="-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
-
 to=$DESTDIR$PREFIX
 install -d "$to/lib/pkgconfig" "$to/include"
 install -m 755 "$TARGET/release/libneuro_memory.so" "$to/lib/libneuro_memory.so.$version"
@@ -29,16 +26,5 @@ install -m 644 include/*.h "$to/include/"
 for header in include/*.hpp; do
     if [ -e "$header" ]; then install -m 644 "$header" "$to/include/"; fi
 done
-cat >"$to/lib/pkgconfig/neuro_memory.pc" <<END
-prefix=$PREFIX
-libdir=\${prefix}/lib
-includedir=\${prefix}/include
-
-Name: neuro_memory
-Description: Pooled, aligned, reference-counted memory for ML code
-Version: $version
-Libs: -L\${libdir} -lneuro_memory
-Libs.private: $private
-Cflags: -I\${includedir}
-END
+sed -e "s|@PREFIX@|$PREFIX|g" -e "s|@VERSION@|$version|g" neuro-capi/neuro_memory.pc.in >"$to/lib/pkgconfig/neuro_memory.pc"
 say "installed libneuro_memory $version into $to"
