@@ -1,0 +1,39 @@
+# What every script here begins with: `. scripts/lib.sh` from any directory below the root. Not a program.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+
+VENV=$ROOT/.venv
+PYTHON=$VENV/bin/python
+# Where cargo puts what it builds; honoured if the caller has set it.
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+case $TARGET in /*) ;; *) TARGET=$ROOT/$TARGET ;; esac
+export CARGO_TARGET_DIR=$TARGET
+# What else the scripts make.
+BUILD=$ROOT/build
+
+# The same Python for every cargo call, or pyo3 would be configured, and all above it built, again and again.
+export PYO3_PYTHON=$PYTHON
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+# JAX looks for accelerators otherwise, and warns about each that it does not find.
+export JAX_PLATFORMS=cpu
+
+# say LINE: a line of progress.
+say() { printf '%s\n' "$*"; }
+
+# die LINE…: what is missing and what to do about it, on standard error; ends with status 2.
+die() {
+    printf 'neuro-memory: %s\n' "$@" >&2
+    exit 2
+}
+
+# need PATH WHAT: stops unless PATH is there.
+need() { [ -e "$1" ] || die "$2 is missing: $1 is not there"; }
+
+# skip WHAT WHY: a check that was not made. scripts/test.sh counts these lines.
+skip() { printf 'SKIPPED: %s: %s\n' "$1" "$2"; }
+
+# seconds_since START: whole seconds since START, itself a value of $SECONDS.
+seconds_since() { printf '%d' $((SECONDS - $1)); }
