@@ -1,15 +1,27 @@
 //! Pooled, aligned, reference-counted memory for ML code.
 //!
-//! Floors, lowest first; a module names only those above it in this list.
+//! The modules stand in the order of their floors: each names only those before it.
 
+#[deny(unsafe_code)]
+pub mod error;
 #[deny(unsafe_code)]
 pub mod device;
 pub mod dtype;
 #[deny(unsafe_code)]
-pub mod error;
-pub mod memory;
-pub mod pool;
+pub mod shape;
+#[deny(unsafe_code)]
+mod sync;
+#[deny(unsafe_code)]
+mod ledger;
 pub mod rc;
+mod backend;
+#[deny(unsafe_code)]
+pub mod heap;
+pub mod pool;
+pub mod memory;
+pub mod tensor;
+pub mod io;
+pub mod dlpack;
 
 pub use device::Device;
 pub use dtype::{DType, Element};
@@ -17,3 +29,5 @@ pub use error::{Error, Result};
 pub use memory::DeviceMemory;
 pub use pool::{Init, MemoryPool, PoolPtr, PoolStats};
 pub use rc::{Arc, Weak};
+pub use shape::Geometry;
+pub use tensor::{DynTensor, Scalar};

@@ -44,9 +44,9 @@ impl DeviceMemory {
     /// # Errors
     /// As [`MemoryPool::allocate_bytes`].
     pub fn from_pool(pool: &MemoryPool, bytes: usize, alignment: Option<usize>, init: Init) -> Result<Self> {
-        let block = PoolPtr::from_bytes(pool.allocate_bytes(bytes, alignment, init)?, bytes);
+        let block = pool.allocate_block(bytes, alignment, init)?;
         Ok(Self {
-            ptr: block.ptr(),
+            ptr: block.as_non_null(),
             bytes,
             device: Device::Cpu,
             readonly: false,

@@ -1,0 +1,144 @@
+//! Every call to the operating system that host memory needs. A port to another system is another version of this file.
+//!
+//! Linux. Lengths and addresses are multiples of the page size; the callers in `host/mod.rs` see to that.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+/// User addresses of a 64-bit Linux: 47 bits on x86-64; aarch64 may have more, and is asked for no more.
+const USER_ADDRESS_SPACE: usize = 1 << 47;
+
+fn check(status: libc::c_int) -> io::Result<()> {
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn config(name: libc::c_int) -> usize {
+    // SAFETY: sysconf takes any name and touches no memory of ours.
+    let value = unsafe { libc::sysconf(name) };
+    usize::try_from(value).unwrap_or(0)
+}
+
+/// Bytes of a page.
+pub(crate) fn page_size() -> usize {
+    static PAGE: OnceLock<usize> = OnceLock::new();
+    *PAGE.get_or_init(|| config(libc::_SC_PAGESIZE).max(4096))
+}
+
+/// Bytes of memory the machine has.
+pub(crate) fn machine_memory() -> usize {
+    config(libc::_SC_PHYS_PAGES).saturating_mul(page_size())
+}
+
+/// Bytes of address space the process may still take: its limit (`ulimit -v`) less what it has.
+pub(crate) fn address_space_left() -> usize {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `limit` is a live, writable rlimit.
+    let status = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    let ceiling = if status == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
+        usize::try_from(limit.rlim_cur)
+            .unwrap_or(USER_ADDRESS_SPACE)
+            .min(USER_ADDRESS_SPACE)
+    } else {
+        USER_ADDRESS_SPACE
+    };
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    ceiling.saturating_sub(pages.saturating_mul(page_size()))
+}
+
+/// Takes `len` bytes of addresses that no access may touch yet; they cost no memory.
+///
+/// # Errors
+/// What the system said, `ENOMEM` in most cases.
+pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new private mapping at an address the system chooses overlaps nothing.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// Gives back a whole part of a reservation.
+///
+/// # Safety
+/// `address..address + len` is part of a reservation of the caller, and nothing uses it any more.
+pub(crate) unsafe fn release(address: NonNull<u8>, len: usize) {
+    // SAFETY: forwarded contract. The only documented failures are misaligned arguments and, when a mapping is split in
+    // two, too many mappings; then the part stays reserved, which loses addresses but no memory.
+    let status = unsafe { libc::munmap(address.as_ptr().cast(), len) };
+    debug_assert_eq!(
+        status,
+        0,
+        "munmap of {address:p}, {len} B: {}",
+        io::Error::last_os_error()
+    );
+}
+
+/// Makes a part of a reservation readable and writable. It reads as zeros until written.
+///
+/// # Errors
+/// What the system said: `ENOMEM` where it counts commitments strictly, or has no more mappings to give.
+///
+/// # Safety
+/// `address..address + len` is part of a reservation of the caller.
+pub(crate) unsafe fn commit(address: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: forwarded contract; making own memory accessible invalidates no reference.
+    check(unsafe { libc::mprotect(address.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE) })
+}
+
+/// Asks for huge pages on a committed part. Advice: a system without them loses nothing but speed.
+///
+/// # Safety
+/// As [`commit`].
+pub(crate) unsafe fn advise_huge_pages(address: NonNull<u8>, len: usize) {
+    // SAFETY: forwarded contract; the advice changes no contents.
+    unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+}
+
+/// Gives the pages of a committed part back to the system. The part stays accessible and reads as zeros.
+///
+/// # Errors
+/// What the system said (`EINVAL` for locked pages); the contents are then unchanged or partly zero.
+///
+/// # Safety
+/// `address..address + len` is a committed part of a reservation of the caller, and its contents are no longer wanted.
+pub(crate) unsafe fn discard(address: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: forwarded contract: on a private anonymous mapping the next read finds zeros.
+    check(unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_DONTNEED) })
+}
+
+/// Registers what runs around `fork` in the forking thread: `prepare` before it, `parent` and `child` after it.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn at_fork(
+    prepare: unsafe extern "C" fn(),
+    parent: unsafe extern "C" fn(),
+    child: unsafe extern "C" fn(),
+) -> io::Result<()> {
+    // SAFETY: the three are functions of this library, which stays loaded as long as a pool exists, that is for good.
+    match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}

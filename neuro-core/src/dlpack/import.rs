@@ -1,0 +1,260 @@
+//! Taking foreign tensors in (D3).
+
+use std::ptr::NonNull;
+use std::slice;
+
+use smallvec::SmallVec;
+
+use super::ffi::{
+    DL_CPU, DL_CUDA_HOST, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
+    DLPACK_MAJOR_VERSION, DLTensor,
+};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::memory::DeviceMemory;
+use crate::rc::Arc;
+use crate::shape::{Geometry, MAX_NDIM};
+use crate::tensor::DynTensor;
+
+/// No data lies below: systems keep the first page unmapped, so that null pointers fault.
+const FIRST_PAGE: usize = 4096;
+
+/// Takes over a tensor in the structure from before DLPack 1.0. The memory is shared, not copied.
+///
+/// # Errors
+/// [`Error::Exchange`], with the reason, for what this library cannot or will not take: a device other than CPU and
+/// CUDA-pinned host memory, an unknown element type, an impossible shape, strides that leave the address space, data that
+/// is NULL or unaligned. Nothing is consumed then: the caller still owns `managed`.
+///
+/// # Safety
+/// `managed` points to a structure as DLPack defines it, alive and owned by the caller, and not used by the caller after
+/// success. Its data is readable and writable until the deleter is called. The deleter may be called on any thread. Whoever
+/// else holds the data neither writes it while a safe function reads the tensor, nor touches it while one writes.
+pub unsafe fn import(managed: NonNull<DLManagedTensor>) -> Result<DynTensor> {
+    // SAFETY: the caller's promise: alive, and as DLPack defines it.
+    let described = unsafe { Described::read(&managed.as_ref().dl_tensor)? };
+    // SAFETY: the caller's promise; nothing can fail from here on (D3).
+    Ok(unsafe { described.take(false, Foreign(managed)) })
+}
+
+/// Takes over a tensor in the structure of DLPack 1.x. The memory is shared, not copied; read-only if the flags say so.
+///
+/// # Errors
+/// As [`import`]; also for a major version other than 1.
+///
+/// # Safety
+/// As [`import`]; the data need not be writable if the flags say read-only.
+pub unsafe fn import_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Result<DynTensor> {
+    // SAFETY: the caller's promise. The version is where every major version has it; nothing else is read before it is known.
+    let version = unsafe { (&raw const (*managed.as_ptr()).version).read() };
+    if version.major != DLPACK_MAJOR_VERSION {
+        return Err(refuse(format!(
+            "DLPack {}.{} structures are not known here; export with max_version {DLPACK_MAJOR_VERSION}.x",
+            version.major, version.minor
+        )));
+    }
+    // SAFETY: the caller's promise: alive, and as DLPack 1 defines it.
+    let (described, flags) = unsafe {
+        let managed = managed.as_ref();
+        (Described::read(&managed.dl_tensor)?, managed.flags)
+    };
+    // SAFETY: the caller's promise; nothing can fail from here on (D3).
+    Ok(unsafe { described.take(flags & DLPACK_FLAG_BITMASK_READ_ONLY != 0, Foreign(managed)) })
+}
+
+/// A foreign tensor, checked.
+struct Described {
+    geometry: Geometry,
+    dtype: DType,
+    /// The lowest byte of any element.
+    start: NonNull<u8>,
+    /// Bytes from there to the end of the highest.
+    bytes: usize,
+    /// Bytes from `start` to element `[0, 0, …]`.
+    offset: usize,
+}
+
+impl Described {
+    /// # Safety
+    /// `shape`, and `strides` unless NULL, are readable for `ndim` numbers.
+    unsafe fn read(tensor: &DLTensor) -> Result<Self> {
+        if !matches!(tensor.device.device_type, DL_CPU | DL_CUDA_HOST) {
+            return Err(refuse(format!(
+                "the data lies on DLPack device type {} (id {}); only the CPU (1) and pinned host memory (3) can be taken: \
+                 copy it there first",
+                tensor.device.device_type, tensor.device.device_id
+            )));
+        }
+        let dtype = tensor.dtype.to_dtype().ok_or_else(|| {
+            refuse(format!(
+                "element type code {}, {} bits, {} lanes is not known here; known are {}",
+                tensor.dtype.code,
+                tensor.dtype.bits,
+                tensor.dtype.lanes,
+                DType::names()
+            ))
+        })?;
+        // SAFETY: the caller's promise.
+        let geometry = unsafe { geometry(tensor, dtype)? };
+        Self::place(tensor, geometry, dtype)
+    }
+
+    /// Finds the bytes, and checks that they can be where they are said to be.
+    fn place(tensor: &DLTensor, geometry: Geometry, dtype: DType) -> Result<Self> {
+        let dangling = NonNull::without_provenance(std::num::NonZero::new(dtype.align()).expect("at least 1"));
+        if geometry.is_empty() {
+            return Ok(Self {
+                geometry,
+                dtype,
+                start: dangling,
+                bytes: 0,
+                offset: 0,
+            });
+        }
+        if tensor.data.is_null() {
+            return Err(refuse(format!(
+                "the data pointer is NULL, but shape {:?} has {} elements",
+                geometry.shape(),
+                geometry.numel()
+            )));
+        }
+        // Bytes on both sides of the first element; the products fit (G3).
+        let extent = geometry.extent();
+        let below = extent.start.unsigned_abs() * dtype.size();
+        let above = extent.end.unsigned_abs() * dtype.size();
+        let first = usize::try_from(tensor.byte_offset)
+            .ok()
+            .and_then(|offset| tensor.data.addr().checked_add(offset));
+        let low = first.and_then(|first| first.checked_sub(below));
+        let high = first.and_then(|first| first.checked_add(above));
+        let (Some(first), Some(FIRST_PAGE..), Some(..=LAST)) = (first, low, high) else {
+            return Err(refuse(format!(
+                "shape {:?} with strides {:?} from address {:#x} + {} reaches outside the address space",
+                geometry.shape(),
+                geometry.strides(),
+                tensor.data.addr(),
+                tensor.byte_offset
+            )));
+        };
+        if !first.is_multiple_of(dtype.align()) {
+            return Err(refuse(format!(
+                "the data at {first:#x} is not aligned to the {} B that {dtype} needs; copy it first",
+                dtype.align()
+            )));
+        }
+        let start = tensor.data.cast::<u8>().with_addr(first - below);
+        Ok(Self {
+            geometry,
+            dtype,
+            start: NonNull::new(start).expect("above the first page"),
+            bytes: below + above,
+            offset: below,
+        })
+    }
+
+    /// # Safety
+    /// The bytes are readable, and writable unless `readonly`, until `keeper` is dropped, which may be on any thread.
+    unsafe fn take<M: Deletable + 'static>(self, readonly: bool, keeper: Foreign<M>) -> DynTensor {
+        // SAFETY: the caller's promise. Pinned memory is host memory to whoever reads and writes it from the host.
+        let memory = unsafe { DeviceMemory::foreign(self.start, self.bytes, Device::Cpu, readonly, Box::new(keeper)) };
+        DynTensor::from_parts(Arc::new(memory), self.geometry, self.offset, self.dtype)
+    }
+}
+
+/// The highest address that data can end at: `isize::MAX`, as Rust and C objects.
+const LAST: usize = isize::MAX as usize;
+
+/// # Safety
+/// `shape`, and `strides` unless NULL, are readable for `ndim` numbers.
+unsafe fn geometry(tensor: &DLTensor, dtype: DType) -> Result<Geometry> {
+    let ndim = usize::try_from(tensor.ndim)
+        .ok()
+        .filter(|&ndim| ndim <= MAX_NDIM)
+        .ok_or_else(|| refuse(format!("{} dimensions; 0 to {MAX_NDIM} are possible", tensor.ndim)))?;
+    // SAFETY: the caller's promise.
+    let shape = unsafe { numbers(tensor.shape, ndim) }
+        .ok_or_else(|| refuse(format!("the shape is NULL, but there are {ndim} dimensions")))?;
+    // SAFETY: the caller's promise.
+    let strides = unsafe { numbers(tensor.strides, ndim) };
+    let impossible = || {
+        refuse(format!(
+            "shape {shape:?} with strides {strides:?} of {dtype} is impossible"
+        ))
+    };
+    let to_usize = |&dim: &i64| usize::try_from(dim).ok();
+    let dims: SmallVec<[usize; 4]> = shape
+        .iter()
+        .map(to_usize)
+        .collect::<Option<_>>()
+        .ok_or_else(impossible)?;
+    let geometry = match strides {
+        None => Geometry::contiguous("import", &dims, dtype),
+        Some(strides) => {
+            let to_isize = |&stride: &i64| isize::try_from(stride).ok();
+            let strides: SmallVec<[isize; 4]> = strides
+                .iter()
+                .map(to_isize)
+                .collect::<Option<_>>()
+                .ok_or_else(impossible)?;
+            Geometry::strided("import", &dims, &strides, dtype)
+        }
+    };
+    geometry.map_err(|_| impossible())
+}
+
+/// `None` for NULL, unless there is nothing to read.
+///
+/// # Safety
+/// `start` is NULL or readable for `count` numbers, for as long as the result is used.
+unsafe fn numbers<'a>(start: *const i64, count: usize) -> Option<&'a [i64]> {
+    if count == 0 {
+        return Some(&[]);
+    }
+    // SAFETY: the caller's promise, and not NULL.
+    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start, count) })
+}
+
+fn refuse(reason: String) -> Error {
+    Error::Exchange { reason }
+}
+
+/// Keeps a foreign tensor until it is dropped (D3).
+struct Foreign<M: Deletable>(NonNull<M>);
+
+// SAFETY: DLPack deleters may be called on any thread, and nothing else is ever done with the pointer.
+unsafe impl<M: Deletable> Send for Foreign<M> {}
+// SAFETY: as for Send; a shared reference to it can do nothing at all.
+unsafe impl<M: Deletable> Sync for Foreign<M> {}
+
+/// A structure with a deleter.
+trait Deletable {
+    /// # Safety
+    /// `managed` is alive and owned by the caller, and not used afterwards.
+    unsafe fn delete(managed: NonNull<Self>);
+}
+
+macro_rules! deletable {
+    ($type:ty) => {
+        impl Deletable for $type {
+            unsafe fn delete(managed: NonNull<Self>) {
+                // SAFETY: the caller's promise: alive; the deleter is called this once.
+                unsafe {
+                    if let Some(deleter) = managed.as_ref().deleter {
+                        deleter(managed.as_ptr());
+                    }
+                }
+            }
+        }
+    };
+}
+
+deletable!(DLManagedTensor);
+deletable!(DLManagedTensorVersioned);
+
+impl<M: Deletable> Drop for Foreign<M> {
+    fn drop(&mut self) {
+        // SAFETY: `import` took ownership, and this is the only drop.
+        unsafe { M::delete(self.0) };
+    }
+}

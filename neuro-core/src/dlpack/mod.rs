@@ -1,0 +1,26 @@
+//! Exchange of tensors with other libraries, without a copy, by DLPack: the old structure and the versioned one.
+//!
+//! `ffi` is the C layout, `export` hands our tensors out, `import` takes foreign ones in.
+//!
+//! Invariants:
+//! - D1: an exported tensor holds a handle to its storage until its deleter is called; the deleter may be called on any
+//!   thread, and touches nothing but that handle.
+//! - D2: export marks the storage as exposed, so no safe borrow or write in Rust meets a foreign write.
+//! - D3: import checks everything before it takes anything: on an error the foreign tensor is untouched and its deleter
+//!   uncalled; on success the deleter is called once, when the last handle is dropped.
+//!
+//! Absent on purpose: Python capsules and their names (the Python module), streams (devices), and kDLVulkan.
+
+mod export;
+mod ffi;
+mod import;
+#[cfg(test)]
+mod tests;
+
+pub use export::{export, export_versioned};
+pub use ffi::{
+    DL_CPU, DL_CUDA_HOST, DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned,
+    DLPACK_FLAG_BITMASK_IS_COPIED, DLPACK_FLAG_BITMASK_READ_ONLY, DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION,
+    DLPackVersion, DLTensor,
+};
+pub use import::{import, import_versioned};

@@ -1,0 +1,413 @@
+//! Laws of the heap, checked against a plain model that knows every range and searches them all.
+
+use super::{Block, FreeError, OffsetHeap, Tag};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// A range of the model: its length, and the tag if it is free.
+type Range = (u32, Option<Tag>);
+
+/// Every range by its start. Slow and obvious.
+struct Model(BTreeMap<u32, Range>);
+
+impl Model {
+    fn free_ranges(&self) -> impl Iterator<Item = (u32, u32, Tag)> + '_ {
+        self.0
+            .iter()
+            .filter_map(|(&start, &(len, tag))| tag.map(|tag| (start, len, tag)))
+    }
+
+    fn live(&self) -> Vec<u32> {
+        self.0
+            .iter()
+            .filter(|(_, range)| range.1.is_none())
+            .map(|(&start, _)| start)
+            .collect()
+    }
+
+    /// The tags under which a request of `queue` fits somewhere, its own first.
+    fn fits(&self, len: u32, align: u32, queue: Tag) -> Option<Tag> {
+        let fits = |tag| {
+            self.free_ranges().any(|(start, size, range_tag)| {
+                range_tag == tag
+                    && u64::from(start).next_multiple_of(align.into()) + u64::from(len) <= u64::from(start + size)
+            })
+        };
+        [queue, Tag::IDLE].into_iter().find(|&tag| fits(tag))
+    }
+
+    /// Takes `start..start + len` out of the free range around it.
+    fn take(&mut self, start: u32, len: u32) -> Tag {
+        let (&offset, &(size, tag)) = self.0.range(..=start).next_back().expect("inside the region");
+        let tag = tag.expect("inside a free range");
+        assert!(start + len <= offset + size, "{start}+{len} leaves {offset}+{size}");
+        self.0.remove(&offset);
+        for (start, end) in [(offset, start), (start + len, offset + size)] {
+            if start < end {
+                self.0.insert(start, (end - start, Some(tag)));
+            }
+        }
+        self.0.insert(start, (len, None));
+        tag
+    }
+
+    /// Merges neighbouring free ranges of equal tags.
+    fn heal(&mut self) {
+        let mut healed: Vec<(u32, Range)> = Vec::new();
+        for (&start, &(len, tag)) in &self.0 {
+            match healed.last_mut() {
+                Some((_, last)) if tag.is_some() && last.1 == tag => last.0 += len,
+                _ => healed.push((start, (len, tag))),
+            }
+        }
+        self.0 = healed.into_iter().collect();
+    }
+
+    fn retag(&mut self, from: Tag, to: Tag) {
+        for range in self.0.values_mut().filter(|range| range.1 == Some(from)) {
+            range.1 = Some(to);
+        }
+        self.heal();
+    }
+}
+
+/// The heap and the model, driven together.
+struct Pair {
+    heap: OffsetHeap,
+    model: Model,
+}
+
+impl Pair {
+    fn new(capacity: u32) -> Self {
+        Pair {
+            heap: OffsetHeap::new(capacity),
+            model: Model([(0, (capacity, Some(Tag::IDLE)))].into()),
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Allocate { len, align_log, queue } => {
+                let align = 1 << align_log;
+                let expected = self.model.fits(len, align, Tag(queue));
+                let block = self.heap.allocate(len, align, Tag(queue));
+                assert_eq!(
+                    block.map(|block| block.tag),
+                    expected,
+                    "{len} units, aligned to {align}, queue {queue}"
+                );
+                if let Some(Block { offset, tag }) = block {
+                    assert_eq!(offset % align, 0);
+                    assert_eq!(self.model.take(offset, len), tag);
+                }
+            }
+            Op::Free { pick, tag } => {
+                let Some(offset) = self.pick(pick) else { return };
+                let range = self.model.0.get_mut(&offset).expect("a live block");
+                assert_eq!(self.heap.free(offset, Tag(tag)), Ok(range.0));
+                range.1 = Some(Tag(tag));
+                self.model.heal();
+            }
+            Op::FreeWild { offset } => self.refuse(offset),
+            Op::Resize { pick, len, tag } => {
+                let Some(offset) = self.pick(pick) else { return };
+                self.resize(offset, len, Tag(tag));
+            }
+            Op::Retag { from, to } => {
+                self.heap.retag(Tag(from), Tag(to));
+                self.model.retag(Tag(from), Tag(to));
+            }
+            Op::Shrink => self.heap.shrink(),
+        }
+    }
+
+    fn pick(&self, pick: usize) -> Option<u32> {
+        let live = self.model.live();
+        (!live.is_empty()).then(|| live[pick % live.len()])
+    }
+
+    /// Freeing anything but the start of a live block is refused with the right reason.
+    fn refuse(&mut self, offset: u32) {
+        let (&start, &(len, tag)) = self
+            .model
+            .0
+            .range(..=offset)
+            .next_back()
+            .expect("the region starts at 0");
+        let reason = if tag.is_some() && offset - start < len {
+            FreeError::AlreadyFree
+        } else {
+            FreeError::NotABlock
+        };
+        if tag.is_some() || offset != start {
+            assert_eq!(self.heap.free(offset, Tag::IDLE), Err(reason));
+            assert_eq!(self.heap.len_of(offset), None);
+            assert!(!self.heap.resize(offset, 1, Tag::IDLE));
+        }
+    }
+
+    fn resize(&mut self, offset: u32, new_len: u32, tag: Tag) {
+        let len = self.model.0[&offset].0;
+        let behind = self.model.0.get(&(offset + len)).copied();
+        let admissible = behind.filter(|range| range.1.is_some_and(|free| free == tag || free == Tag::IDLE));
+        let possible = new_len > 0 && (new_len <= len || admissible.is_some_and(|range| range.0 >= new_len - len));
+        assert_eq!(
+            self.heap.resize(offset, new_len, tag),
+            possible,
+            "{len} to {new_len} units"
+        );
+        if !possible {
+            return;
+        }
+        if new_len > len {
+            self.model.take(offset + len, new_len - len);
+            self.model.0.remove(&(offset + len));
+        } else if new_len < len {
+            self.model.0.insert(offset + new_len, (len - new_len, Some(tag)));
+        }
+        self.model.0.insert(offset, (new_len, None));
+        self.model.heal();
+    }
+
+    /// The heap is valid, and says of itself what the model knows.
+    fn check(&self) {
+        self.heap.assert_valid();
+        let mut ranges: Vec<_> = self.heap.free_ranges().collect();
+        ranges.sort_unstable();
+        assert!(ranges.iter().copied().eq(self.model.free_ranges()), "{ranges:?}");
+        let live = self.model.live();
+        for &offset in &live {
+            assert_eq!(self.heap.len_of(offset), Some(self.model.0[&offset].0));
+        }
+        assert_eq!(self.heap.live_blocks(), live.len());
+        assert_eq!(self.heap.free_runs(), ranges.len());
+        assert_eq!(self.heap.free_units(), ranges.iter().map(|range| range.1).sum::<u32>());
+        assert_eq!(
+            self.heap.largest_free(),
+            ranges.iter().map(|range| range.1).max().unwrap_or(0)
+        );
+        assert_eq!(
+            self.heap.highest_used(),
+            live.last().map_or(0, |last| last + self.model.0[last].0)
+        );
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Allocate { len: u32, align_log: u32, queue: u8 },
+    Free { pick: usize, tag: u8 },
+    FreeWild { offset: u32 },
+    Resize { pick: usize, len: u32, tag: u8 },
+    Retag { from: u8, to: u8 },
+    Shrink,
+}
+
+/// A step of a random program on a region of `capacity` units: mostly small requests, some near the capacity.
+fn any_op(capacity: u32) -> impl Strategy<Value = Op> {
+    let len = || prop_oneof![6 => 1..=capacity / 64 + 1, 3 => 1..=capacity / 8 + 1, 1 => 1..=capacity];
+    let tag = || prop_oneof![2 => Just(0u8), 2 => 1u8..4, 1 => Just(255u8)];
+    let align_log = prop_oneof![3 => Just(0u32), 2 => 1u32..6, 1 => 0u32..32];
+    prop_oneof![
+        8 => (len(), align_log, tag()).prop_map(|(len, align_log, queue)| Op::Allocate { len, align_log, queue }),
+        6 => (any::<usize>(), tag()).prop_map(|(pick, tag)| Op::Free { pick, tag }),
+        1 => (0..capacity + 9).prop_map(|offset| Op::FreeWild { offset }),
+        2 => (any::<usize>(), 0..capacity / 8 + 2, tag()).prop_map(|(pick, len, tag)| Op::Resize { pick, len, tag }),
+        1 => (tag(), tag()).prop_map(|(from, to)| Op::Retag { from, to }),
+        1 => Just(Op::Shrink),
+    ]
+}
+
+fn programs() -> impl Strategy<Value = (u32, Vec<Op>)> {
+    prop_oneof![3 => 1u32..200, 2 => 200u32..5_000, 1 => 60_000u32..300_000]
+        .prop_flat_map(|capacity| (Just(capacity), prop::collection::vec(any_op(capacity), 0..150)))
+}
+
+proptest! {
+    /// Law: whatever the program, heap and model agree on every range after each step: nothing overlaps, tags never mix,
+    /// a fit is found iff there is one, lengths are exact, and what cannot be freed is refused.
+    #[test]
+    fn agrees_with_the_model((capacity, ops) in programs()) {
+        let mut pair = Pair::new(capacity);
+        for op in &ops {
+            pair.step(op);
+            pair.check();
+        }
+    }
+
+    /// Law: after freeing everything and retagging to idle, one idle run is left, and it can be handed out whole.
+    #[test]
+    fn heals((capacity, ops) in programs()) {
+        let mut pair = Pair::new(capacity);
+        for op in &ops {
+            pair.step(op);
+        }
+        for (at, offset) in pair.model.live().into_iter().enumerate() {
+            pair.heap.free(offset, Tag(at as u8 % 5)).unwrap();
+        }
+        for tag in 1..=255 {
+            pair.heap.retag(Tag(tag), Tag::IDLE);
+        }
+        pair.heap.assert_valid();
+        prop_assert_eq!(pair.heap.free_ranges().collect::<Vec<_>>(), vec![(0, capacity, Tag::IDLE)]);
+        prop_assert_eq!(pair.heap.allocate(capacity, 1, Tag(7)), Some(Block { offset: 0, tag: Tag::IDLE }));
+        prop_assert_eq!(pair.heap.free_units(), 0);
+    }
+
+    /// Law: a region of `count` equal blocks is used to its last unit, from any order of frees.
+    #[test]
+    fn limit_is_reached_to_the_last_unit(count in 1u32..300, len in 1u32..40, order in any::<u64>()) {
+        let mut heap = OffsetHeap::new(count * len);
+        let mut blocks: Vec<u32> = (0..count).map(|_| heap.allocate(len, 1, Tag::IDLE).unwrap().offset).collect();
+        prop_assert_eq!(heap.allocate(1, 1, Tag::IDLE), None);
+        blocks.sort_by_key(|&offset| (u64::from(offset) ^ order).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let freed = &blocks[..blocks.len() / 2];
+        for &offset in freed {
+            heap.free(offset, Tag::IDLE).unwrap();
+        }
+        for _ in freed {
+            prop_assert!(heap.allocate(len, 1, Tag::IDLE).is_some());
+        }
+        prop_assert_eq!((heap.free_units(), heap.largest_free()), (0, 0));
+        heap.assert_valid();
+    }
+}
+
+/// The only fit is the last of many ranges of its class, behind all that the first look at the list sees.
+#[test]
+fn a_fit_deep_in_its_list_is_found() {
+    let mut heap = OffsetHeap::new(40 * 101 + 100);
+    let blocks: Vec<u32> = (0..40)
+        .flat_map(|hole| {
+            [
+                heap.allocate(if hole == 0 { 101 } else { 100 }, 1, Tag::IDLE),
+                heap.allocate(1, 1, Tag::IDLE),
+            ]
+        })
+        .map(|block| block.unwrap().offset)
+        .collect();
+    while heap.allocate(1, 1, Tag::IDLE).is_some() {}
+    for &offset in blocks.iter().step_by(2) {
+        heap.free(offset, Tag::IDLE).unwrap();
+    }
+    assert_eq!(heap.allocate(102, 1, Tag::IDLE), None);
+    assert_eq!(heap.allocate(101, 1, Tag::IDLE).unwrap().offset, blocks[0]);
+    assert_eq!(heap.allocate(101, 1, Tag::IDLE), None);
+    heap.assert_valid();
+}
+
+/// A queue takes what it freed itself before idle memory, and never what another queue freed.
+#[test]
+fn own_ranges_first_then_idle_never_anothers() {
+    let mut heap = OffsetHeap::new(30);
+    let [a, b, c] = [(); 3].map(|()| heap.allocate(10, 1, Tag::IDLE).unwrap().offset);
+    heap.free(a, Tag::IDLE).unwrap();
+    heap.free(b, Tag(1)).unwrap();
+    heap.free(c, Tag(2)).unwrap();
+    assert_eq!((heap.free_runs(), heap.largest_free()), (3, 10));
+    assert_eq!(heap.allocate(10, 1, Tag(2)), Some(Block { offset: c, tag: Tag(2) }));
+    assert_eq!(
+        heap.allocate(10, 1, Tag(2)),
+        Some(Block {
+            offset: a,
+            tag: Tag::IDLE
+        })
+    );
+    assert_eq!(heap.allocate(10, 1, Tag(2)), None);
+    assert_eq!(heap.allocate(10, 1, Tag::IDLE), None);
+    assert_eq!(heap.allocate(10, 1, Tag(1)), Some(Block { offset: b, tag: Tag(1) }));
+}
+
+#[test]
+fn wild_inner_and_double_frees_are_told_apart() {
+    let mut heap = OffsetHeap::new(100);
+    let (a, b) = (
+        heap.allocate(10, 1, Tag::IDLE).unwrap().offset,
+        heap.allocate(10, 1, Tag::IDLE).unwrap().offset,
+    );
+    assert_eq!(heap.free(a + 1, Tag::IDLE), Err(FreeError::NotABlock));
+    assert_eq!(heap.free(100, Tag::IDLE), Err(FreeError::NotABlock));
+    assert_eq!(heap.free(u32::MAX, Tag::IDLE), Err(FreeError::NotABlock));
+    assert_eq!(heap.free(b, Tag::IDLE), Ok(10));
+    assert_eq!(heap.free(b, Tag::IDLE), Err(FreeError::AlreadyFree));
+    assert_eq!(heap.free(a, Tag::IDLE), Ok(10));
+    assert_eq!(
+        heap.free(b, Tag::IDLE),
+        Err(FreeError::AlreadyFree),
+        "merged into the range of its neighbour"
+    );
+    assert_eq!(heap.live_blocks(), 0);
+    heap.assert_valid();
+}
+
+/// A heap of the largest capacity costs nothing before it is used, and its last unit is an ordinary one.
+#[test]
+fn largest_heap_is_small_until_used() {
+    let mut heaps: Vec<OffsetHeap> = (0..10_000).map(|_| OffsetHeap::new(u32::MAX)).collect();
+    assert!(heaps[0].side_bytes() < 512, "{} bytes", heaps[0].side_bytes());
+    let heap = &mut heaps[0];
+    assert_eq!(heap.allocate(u32::MAX - 1, 1, Tag::IDLE).unwrap().offset, 0);
+    assert_eq!(heap.allocate(1, 1, Tag::IDLE).unwrap().offset, u32::MAX - 1);
+    assert_eq!(heap.free(u32::MAX - 1, Tag(3)), Ok(1));
+    assert!(!heap.resize(0, u32::MAX, Tag(2)));
+    assert!(heap.resize(0, u32::MAX, Tag(3)));
+    assert_eq!(heap.free(0, Tag::IDLE), Ok(u32::MAX));
+    heap.shrink();
+    heap.assert_valid();
+    assert!(heap.side_bytes() < 512, "{} bytes", heap.side_bytes());
+    let mut none = OffsetHeap::new(0);
+    assert_eq!(
+        (none.allocate(1, 1, Tag::IDLE), none.free(0, Tag::IDLE)),
+        (None, Err(FreeError::NotABlock))
+    );
+    none.assert_valid();
+}
+
+/// Live blocks of any size cost at most 8 bytes each, all tables counted.
+#[test]
+fn live_blocks_cost_at_most_eight_bytes() {
+    for len in [1, 3, 16, 64, 100, 1024, 16_384] {
+        let count = (u32::MAX / len).min(200_000);
+        let mut heap = OffsetHeap::new(u32::MAX);
+        for _ in 0..count {
+            heap.allocate(len, 1, Tag::IDLE).unwrap();
+        }
+        let each = heap.side_bytes() as f64 / f64::from(count);
+        assert!(each <= 8.0, "blocks of {len} units: {each} bytes each");
+    }
+}
+
+/// 100,000 holes, no two adjacent: every operation stays cheap, in lists and pages of their full length.
+#[test]
+fn a_hundred_thousand_holes() {
+    const HOLES: u32 = 100_000;
+    let mut heap = OffsetHeap::new(2 * HOLES * 5);
+    let blocks: Vec<u32> = (0..2 * HOLES)
+        .map(|_| heap.allocate(5, 1, Tag::IDLE).unwrap().offset)
+        .collect();
+    for &offset in blocks.iter().step_by(2) {
+        heap.free(offset, Tag::IDLE).unwrap();
+    }
+    assert_eq!((heap.free_runs(), heap.largest_free()), (HOLES as usize, 5));
+    heap.assert_valid();
+    // Each of these would walk 100,000 ranges if lists were searched to their ends: 10^10 steps.
+    for _ in 0..HOLES {
+        assert_eq!(heap.allocate(6, 1, Tag::IDLE), None);
+    }
+    for _ in 0..HOLES {
+        assert!(heap.allocate(5, 1, Tag::IDLE).is_some());
+    }
+    assert_eq!(heap.free_units(), 0);
+    for &offset in &blocks {
+        heap.free(offset, Tag(1)).unwrap();
+    }
+    heap.retag(Tag(1), Tag::IDLE);
+    assert_eq!((heap.free_runs(), heap.largest_free()), (1, 2 * HOLES * 5));
+    heap.shrink();
+    heap.assert_valid();
+    assert!(
+        heap.side_bytes() < 4096,
+        "{} bytes kept for one range",
+        heap.side_bytes()
+    );
+}
