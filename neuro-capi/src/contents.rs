@@ -25,7 +25,11 @@ pub unsafe extern "C" fn neuro_tensor_copy(
 ) -> neuro_status_t {
     const OP: &str = "neuro_tensor_copy";
     // SAFETY: forwarded condition.
-    unsafe { derive(OP, tensor, out, |tensor| Ok(tensor.copy_in(pool_or_default(OP, pool)?, None)?)) }
+    unsafe {
+        derive(OP, tensor, out, |tensor| {
+            Ok(tensor.copy_in(pool_or_default(OP, pool)?, None)?)
+        })
+    }
 }
 
 /// Copies the elements of `source`, which has the same shape and dtype, to `tensor`. They may overlap.
@@ -153,7 +157,11 @@ fn check_length(op: &'static str, tensor: &DynTensor, bytes: usize) -> Result<()
     if bytes == tensor.nbytes() {
         return Ok(());
     }
-    let message = format!("{op}: {bytes} B given for the {} B of shape {:?}", tensor.nbytes(), tensor.shape());
+    let message = format!(
+        "{op}: {bytes} B given for the {} B of shape {:?}",
+        tensor.nbytes(),
+        tensor.shape()
+    );
     Err(Failure::new(NEURO_BAD_SHAPE, message))
 }
 

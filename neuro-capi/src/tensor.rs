@@ -8,7 +8,7 @@ use neuro_core::{DType, DynTensor, Error};
 use crate::guard::{self, Handle};
 use crate::handles::Table;
 use crate::pool::{neuro_pool_t, or_default, pool_or_default};
-use crate::status::{Failure, NEURO_BAD_SHAPE, Result, neuro_status_t};
+use crate::status::{Failure, Result, neuro_status_t};
 use crate::structs::{self, SizedStruct};
 
 /// A tensor: shape, strides and dtype over storage that views and other tensors may share. Any thread may use it; each
@@ -37,7 +37,7 @@ pub struct neuro_tensor_options_t {
     pub pool: *mut neuro_pool_t,
     /// Bytes to which its data is aligned: a power of two up to 2 MiB. 0: as the pool is.
     pub alignment: usize,
-    /// `NEURO_TENSOR_…`, or 0.
+    /// `NEURO_TENSOR_ZEROED`, or 0.
     pub flags: u64,
 }
 
@@ -59,7 +59,11 @@ pub unsafe extern "C" fn neuro_tensor_empty(
 ) -> neuro_status_t {
     let options = options(pool, 0);
     // SAFETY: forwarded condition.
-    unsafe { guard::give_handle("neuro_tensor_empty", out, || create("neuro_tensor_empty", options, dtype, ndim, shape)) }
+    unsafe {
+        guard::give_handle("neuro_tensor_empty", out, || {
+            create("neuro_tensor_empty", options, dtype, ndim, shape)
+        })
+    }
 }
 
 /// As `neuro_tensor_empty`; all elements are 0.
@@ -76,7 +80,11 @@ pub unsafe extern "C" fn neuro_tensor_zeros(
 ) -> neuro_status_t {
     let options = options(pool, NEURO_TENSOR_ZEROED);
     // SAFETY: forwarded condition.
-    unsafe { guard::give_handle("neuro_tensor_zeros", out, || create("neuro_tensor_zeros", options, dtype, ndim, shape)) }
+    unsafe {
+        guard::give_handle("neuro_tensor_zeros", out, || {
+            create("neuro_tensor_zeros", options, dtype, ndim, shape)
+        })
+    }
 }
 
 /// New tensor as `options` say (NULL: as `neuro_tensor_empty` in the default pool). Release `*out` once.
@@ -147,7 +155,11 @@ pub unsafe extern "C" fn neuro_tensor_get_ndim(tensor: *const neuro_tensor_t) ->
 pub unsafe extern "C" fn neuro_tensor_get_shape(tensor: *const neuro_tensor_t) -> *const i64 {
     // Lengths are at most isize::MAX, and both types have 64 bits: `handles` asserts it.
     // SAFETY: forwarded condition.
-    unsafe { ask("neuro_tensor_get_shape", tensor, ptr::null(), |tensor| tensor.shape().as_ptr().cast()) }
+    unsafe {
+        ask("neuro_tensor_get_shape", tensor, ptr::null(), |tensor| {
+            tensor.shape().as_ptr().cast()
+        })
+    }
 }
 
 /// Distances between neighbours along each dimension, in elements: `ndim` numbers that live as long as `tensor`. NULL where
@@ -158,7 +170,11 @@ pub unsafe extern "C" fn neuro_tensor_get_shape(tensor: *const neuro_tensor_t) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_tensor_get_strides(tensor: *const neuro_tensor_t) -> *const i64 {
     // SAFETY: forwarded condition.
-    unsafe { ask("neuro_tensor_get_strides", tensor, ptr::null(), |tensor| tensor.strides().as_ptr().cast()) }
+    unsafe {
+        ask("neuro_tensor_get_strides", tensor, ptr::null(), |tensor| {
+            tensor.strides().as_ptr().cast()
+        })
+    }
 }
 
 /// Type of the elements: `NEURO_DTYPE_…`. 0 where the handle is not live, which sets the error.
@@ -230,8 +246,11 @@ pub unsafe extern "C" fn neuro_tensor_is_readonly(tensor: *const neuro_tensor_t)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_tensor_get_data(tensor: *mut neuro_tensor_t) -> *mut c_void {
     const OP: &str = "neuro_tensor_get_data";
-    // SAFETY: forwarded condition.
-    guard::value(ptr::null_mut(), || unsafe { writable_data(OP, tensor) }.map(|data| data.cast()))
+    guard::value(ptr::null_mut(), || {
+        // SAFETY: forwarded condition.
+        let data = unsafe { writable_data(OP, tensor) }?;
+        Ok(data.cast())
+    })
 }
 
 /// As `neuro_tensor_get_data`, for reading; read-only tensors have it too.
@@ -241,7 +260,11 @@ pub unsafe extern "C" fn neuro_tensor_get_data(tensor: *mut neuro_tensor_t) -> *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_tensor_get_const_data(tensor: *const neuro_tensor_t) -> *const c_void {
     // SAFETY: forwarded condition.
-    unsafe { ask("neuro_tensor_get_const_data", tensor, ptr::null(), |tensor| exposed_data(tensor).cast_const().cast()) }
+    unsafe {
+        ask("neuro_tensor_get_const_data", tensor, ptr::null(), |tensor| {
+            exposed_data(tensor).cast_const().cast()
+        })
+    }
 }
 
 /// Address of the element at `index`, which has one number for each dimension, for reading and writing.
@@ -283,7 +306,10 @@ pub unsafe extern "C" fn neuro_tensor_const_at(
         // SAFETY: forwarded condition.
         unsafe {
             let data = exposed_data(guard::live(OP, tensor)?);
-            Ok(data.wrapping_offset(element(OP, tensor, ndim, index)?).cast_const().cast())
+            Ok(data
+                .wrapping_offset(element(OP, tensor, ndim, index)?)
+                .cast_const()
+                .cast())
         }
     };
     // SAFETY: forwarded condition.
@@ -309,7 +335,10 @@ unsafe fn create(
     shape: *const i64,
 ) -> Result<DynTensor> {
     if options.flags & !NEURO_TENSOR_ZEROED != 0 {
-        return Err(Failure::argument(op, format_args!("unknown flags {:#x}", options.flags)));
+        return Err(Failure::argument(
+            op,
+            format_args!("unknown flags {:#x}", options.flags),
+        ));
     }
     let dtype = DType::from_code(dtype)?;
     // SAFETY: forwarded condition.
@@ -326,12 +355,7 @@ unsafe fn create(
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile.
-unsafe fn ask<R>(
-    op: &'static str,
-    tensor: *const neuro_tensor_t,
-    neutral: R,
-    fact: impl FnOnce(&DynTensor) -> R,
-) -> R {
+unsafe fn ask<R>(op: &'static str, tensor: *const neuro_tensor_t, neutral: R, fact: impl FnOnce(&DynTensor) -> R) -> R {
     // SAFETY: forwarded condition.
     guard::value(neutral, || Ok(fact(unsafe { guard::live(op, tensor) }?)))
 }
@@ -361,19 +385,10 @@ unsafe fn writable_data(op: &'static str, tensor: *mut neuro_tensor_t) -> Result
 /// A live `tensor` is not released meanwhile; `index` is readable for `ndim`.
 unsafe fn element(op: &'static str, tensor: *const neuro_tensor_t, ndim: usize, index: *const i64) -> Result<isize> {
     // SAFETY: forwarded condition.
-    let (tensor, index): (&DynTensor, _) = unsafe { (guard::live(op, tensor)?, guard::array(op, "index", index, ndim)?) };
-    if ndim != tensor.ndim() {
-        let message = format!("{op}: {ndim} indices for a tensor of {} dimensions", tensor.ndim());
-        return Err(Failure::new(NEURO_BAD_SHAPE, message));
-    }
-    let mut elements = 0;
-    for ((&index, &len), &stride) in index.iter().zip(tensor.shape()).zip(tensor.strides()) {
-        let index = index as isize;
-        if index < 0 || index.cast_unsigned() >= len {
-            return Err(Error::OutOfRange { op, what: "index", index, len }.into());
-        }
-        // Cannot overflow: the element lies inside the tensor's storage.
-        elements += index * stride;
-    }
+    let (tensor, index): (&DynTensor, _) =
+        unsafe { (guard::live(op, tensor)?, guard::array(op, "index", index, ndim)?) };
+    let index: Vec<usize> = index.iter().map(|&at| guard::index(op, at)).collect::<Result<_>>()?;
+    // Cannot overflow: the element lies inside the tensor's storage.
+    let elements = tensor.geometry().offset_of(op, &index)?;
     Ok(elements * tensor.dtype().size().cast_signed())
 }

@@ -6,8 +6,8 @@ use crate::guard;
 use crate::status::{Result, neuro_status_t};
 use crate::tensor::neuro_tensor_t;
 
-/// Indices `start`, `start + step`, … before `end` of `axis`: a view, which shares storage. `step` may be negative, but
-/// not 0; `start` and `end` lie in 0 to the length of the axis. Release `*out` once.
+/// Indices `start`, `start + step` and so on of `axis`, up to but not including `end`: a view, which shares storage. `start` and
+/// `end` lie in 0 to the length of the axis; for a negative `step`, one lower. Release `*out` once.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile; `out` is NULL or writable.
@@ -39,7 +39,11 @@ pub unsafe extern "C" fn neuro_tensor_select(
 ) -> neuro_status_t {
     const OP: &str = "neuro_tensor_select";
     // SAFETY: forwarded condition.
-    unsafe { derive(OP, tensor, out, |tensor| Ok(tensor.select(axis, guard::index(OP, index)?)?)) }
+    unsafe {
+        derive(OP, tensor, out, |tensor| {
+            Ok(tensor.select(axis, guard::index(OP, index)?)?)
+        })
+    }
 }
 
 /// The same elements in C order under another shape: a view where strides can say it, else a copy in the default pool.
@@ -56,7 +60,11 @@ pub unsafe extern "C" fn neuro_tensor_reshape(
 ) -> neuro_status_t {
     const OP: &str = "neuro_tensor_reshape";
     // SAFETY: forwarded condition.
-    unsafe { derive(OP, tensor, out, |tensor| Ok(tensor.reshape(&guard::shape(OP, ndim, shape)?)?)) }
+    unsafe {
+        derive(OP, tensor, out, |tensor| {
+            Ok(tensor.reshape(&guard::shape(OP, ndim, shape)?)?)
+        })
+    }
 }
 
 /// The axes in reverse order: a view, which shares storage. Release `*out` once.
@@ -86,7 +94,11 @@ pub unsafe extern "C" fn neuro_tensor_permute(
 ) -> neuro_status_t {
     const OP: &str = "neuro_tensor_permute";
     // SAFETY: forwarded condition.
-    unsafe { derive(OP, tensor, out, |tensor| Ok(tensor.permute(guard::array(OP, "axes", axes, ndim)?)?)) }
+    unsafe {
+        derive(OP, tensor, out, |tensor| {
+            Ok(tensor.permute(guard::array(OP, "axes", axes, ndim)?)?)
+        })
+    }
 }
 
 /// A tensor with the same elements side by side in C order: `tensor`'s own storage where they lie so already, else a copy
@@ -100,7 +112,14 @@ pub unsafe extern "C" fn neuro_tensor_contiguous(
     out: *mut *mut neuro_tensor_t,
 ) -> neuro_status_t {
     // SAFETY: forwarded condition.
-    unsafe { derive("neuro_tensor_contiguous", tensor, out, |tensor| Ok(tensor.contiguous()?)) }
+    unsafe {
+        derive(
+            "neuro_tensor_contiguous",
+            tensor,
+            out,
+            |tensor| Ok(tensor.contiguous()?),
+        )
+    }
 }
 
 /// Gives `*out` what `make` makes of `tensor`.
