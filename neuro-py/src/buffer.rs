@@ -16,6 +16,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 
 use crate::error::raise;
 use crate::tensor::PyTensor;
@@ -216,7 +217,9 @@ pub(crate) fn from_buffer(
 fn borrow(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<DynTensor> {
     const OP: &str = "from_buffer";
     // Its drop releases the buffer on whatever thread, and does nothing once the interpreter is gone.
-    let buffer = PyUntypedBuffer::get(object)?;
+    // ctypes leaves out the strides that were asked for; a memoryview works them out.
+    let buffer =
+        PyUntypedBuffer::get(object).or_else(|_| PyUntypedBuffer::get(PyMemoryView::from(object)?.as_any()))?;
     if buffer.suboffsets().is_some() {
         return Err(PyBufferError::new_err(
             "a buffer of pointers to rows cannot be shared; copy it first",

@@ -2,6 +2,8 @@
 //!
 //! Protocol refusals are `BufferError`, wrong arguments `ValueError`, `TypeError` or `IndexError`, as a Python user expects.
 
+use std::io::ErrorKind;
+
 use neuro_core::Error;
 use pyo3::exceptions::{PyBufferError, PyException, PyIndexError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -33,6 +35,9 @@ pub(crate) fn raise(error: Error) -> PyErr {
                 let what = what.split(" (os error").next().unwrap_or_default().to_owned();
                 PyOSError::new_err((number, what, path.into_os_string()))
             }
+            // A wrapped error keeps its kind, not its number.
+            None if source.kind() == ErrorKind::NotFound => PyFileNotFoundError::new_err(text),
+            None if source.kind() == ErrorKind::PermissionDenied => PyPermissionError::new_err(text),
             None => PyOSError::new_err(text),
         },
         // `Error` may grow; what Python has no better word for is ours.
