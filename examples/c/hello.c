@@ -28,9 +28,9 @@ int main(void)
     /* A view shares the storage; nothing is copied, and the storage lives as long as any of them. */
     if (neuro_tensor_select(images, 0, 0, &first))
         return failed("select an image");
-    printf("%s [%" PRId64 ", %" PRId64 "], aligned to %zu B, %zu references\n",
+    printf("%s [%" PRId64 ", %" PRId64 "], aligned to %zu B, shared by %zu tensors\n",
            neuro_dtype_name(neuro_tensor_get_dtype(first)), neuro_tensor_get_shape(first)[0],
-           neuro_tensor_get_shape(first)[1], neuro_tensor_get_alignment(first), neuro_tensor_refcount(first));
+           neuro_tensor_get_shape(first)[1], neuro_tensor_get_alignment(first), neuro_tensor_use_count(first));
 
     /* A limit is an error that says what was asked and what was there. */
     const int64_t huge[] = {1 << 20, 100};
@@ -40,7 +40,7 @@ int main(void)
     printf("%s\n", neuro_last_error());
 
     neuro_tensor_release(images);
-    neuro_tensor_release(first);    /* the last reference: the memory goes back to the pool */
+    neuro_tensor_release(first);    /* the last to use it: the memory goes back to the pool */
     neuro_pool_stats_t stats = {.struct_size = sizeof stats};
     if (neuro_pool_get_stats(pool, &stats))
         return failed("statistics");

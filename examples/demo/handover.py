@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,9 @@ class FromC:
 
 @dataclass
 class ToJax:
-    """How JAX took an array with `copy=False`: the same address, or a refusal; and how long it needed to get it at all."""
+    """Whether JAX took an array with `copy=False`, whether what it has is at the same address, and after how long."""
 
+    accepted: bool
     aliased: bool
     offset: int
     seconds: float
@@ -52,20 +54,21 @@ def classify_in_c(weights_file: Path, images_file: Path, cc: str, include_dir: P
     library = [f"-L{lib_dir}", "-lneuro_memory", f"-Wl,-rpath,{lib_dir.resolve()}"]
     subprocess.run([*cc.split(), *flags, SOURCE, "-o", program, *library], check=True)
     run = subprocess.run([program, weights_file, images_file], stdout=subprocess.PIPE, text=True)
-    correct, total = re.search(r"right: (\d+) of (\d+)", run.stdout).groups()
-    live = re.search(r"pool at the end: (\d+) B live", run.stdout).group(1)
-    return FromC(int(correct), int(total), int(live), run.stdout)
+    said = re.search(r"right: (\d+) of (\d+).*pool at the end: (\d+) B live", run.stdout, re.DOTALL)
+    if said is None:
+        sys.exit(f"{program} ended with status {run.returncode}; what it said is above")
+    return FromC(*map(int, said.groups()), run.stdout)
 
 
 def give_to_jax(array: np.ndarray) -> ToJax:
     """Asks JAX for the array without a copy, and where it refuses, with one; checks that JAX can compute with it."""
-    start = time.perf_counter()
+    accepted, start = True, time.perf_counter()
     try:
         taken = jnp.from_dlpack(array, copy=False)
     except ValueError:
-        start = time.perf_counter()
+        accepted, start = False, time.perf_counter()
         taken = jnp.from_dlpack(array)
     taken.block_until_ready()
     seconds = time.perf_counter() - start
     aliased = taken.unsafe_buffer_pointer() == array.ctypes.data
-    return ToJax(aliased, array.ctypes.data % 64, seconds, float(taken.mean()))
+    return ToJax(accepted, aliased, array.ctypes.data % 64, seconds, float(taken.mean()))

@@ -103,16 +103,17 @@ def costs(report, part, comparison) -> None:
 def report_handover(report, from_c, trained, plain_jax, pooled_jax, untouched) -> None:
     """What C and JAX made of what they were given."""
     report.heading(f"JAX takes a stack of {mb(2 * 3 * 4 * photos.SIZES[0][0] * photos.SIZES[0][1])}")
-    outcome = {True: "the same memory", False: "a copy"}
-    report.row("with copy=False, else with a copy", outcome[plain_jax.aliased], outcome[pooled_jax.aliased])
+    sides = plain_jax, pooled_jax
+    report.row("asked for it without a copy", *("accepts" if side.accepted else "refuses" for side in sides))
+    report.row("gets", *("the same memory" if side.aliased else "a copy" for side in sides))
     report.row("address modulo 64", f"{plain_jax.offset}", f"{pooled_jax.offset}")
-    report.row("time", ms(plain_jax.seconds), ms(pooled_jax.seconds))
+    report.row("after", ms(plain_jax.seconds), ms(pooled_jax.seconds))
     report.heading("C program, same weights, same held-out images")
     for line in from_c.text.splitlines():
         print(f"  {line}")
     report.promise(
         "JAX took the pooled array without copying a byte",
-        pooled_jax.aliased and untouched and pooled_jax.mean == plain_jax.mean,
+        pooled_jax.accepted and pooled_jax.aliased and untouched and pooled_jax.mean == plain_jax.mean,
     )
     report.promise(
         f"C names as many images rightly as Python: {from_c.correct} and {trained.correct}",
