@@ -24,6 +24,7 @@ mod element;
 mod error;
 #[deny(unsafe_code)]
 mod index;
+mod numpy_hook;
 #[deny(unsafe_code)]
 mod pickle;
 #[deny(unsafe_code)]
@@ -47,6 +48,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(module)?;
     buffer::register(module)?;
     dlpack::register(module)?;
+    numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
     Ok(())
