@@ -62,6 +62,12 @@ proptest! {
         save(&path, &borrowed, texts.clone()).unwrap();
         prop_assert_eq!(names(folder.path()), ["a.safetensors"]);
         let first = fs::read(&path).unwrap();
+        let independent = ::safetensors::SafeTensors::deserialize(&first).unwrap();
+        prop_assert_eq!(independent.len(), tensors.len());
+        for (name, tensor) in &tensors {
+            let found = independent.tensor(name).unwrap();
+            prop_assert_eq!((found.shape(), found.data()), (tensor.shape(), &bytes(tensor)[..]));
+        }
 
         for read in [load(&path, None).unwrap(), map(&path).unwrap()] {
             prop_assert_eq!(&read.metadata, &texts);
