@@ -92,6 +92,19 @@ proptest! {
         copies_agree::<Complex<f64>>(&shape, seed, |i| Complex::new(i as f64, -1.0));
     }
 
+    /// Law: planes are copied whole whatever their sides, and however they lie among other dimensions.
+    #[test]
+    fn planes_of_any_sides_are_copied_whole(
+        sides in prop::array::uniform3(prop_oneof![1usize..4, 25usize..70]),
+        axes in Just([0, 1, 2]).prop_shuffle(),
+        back in any::<bool>(),
+    ) {
+        let base = counted(&sides);
+        let base = if back { base.slice(2, sides[2].cast_signed() - 1, -1, -1).unwrap() } else { base };
+        let view = base.permute(&axes).unwrap();
+        prop_assert_eq!(view.to_vec::<i32>().unwrap(), one_by_one::<i32>(&view));
+    }
+
     /// Law: filling a view sets its elements and no other.
     #[test]
     fn fill_sets_the_view_and_nothing_else(shape in prop::collection::vec(0usize..6, 0..5), seed in any::<u64>()) {

@@ -164,6 +164,11 @@ fn views_of_memory_are_checked_against_it() {
         let error = make(offset, shape, strides, DType::F32).unwrap_err().to_string();
         assert!(error.contains("reaches outside the 64 B of memory"), "{error}");
     }
+    // A geometry of as many bytes as there can be, taken for elements four times as large.
+    let geometry = Geometry::strided("view", &[1 << 62], &[0], DType::U8).unwrap();
+    // SAFETY: initialised bytes that nobody else has.
+    let larger = unsafe { DynTensor::from_memory("view", memory.clone(), 0, geometry, DType::F32) };
+    assert!(matches!(larger, Err(Error::SizeOverflow { .. })));
     let error = make(2, &[1], &[1], DType::F32).unwrap_err().to_string();
     assert!(
         error.contains("is not aligned to the 4 B that float32 needs"),
