@@ -20,6 +20,9 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 # JAX looks for accelerators otherwise, and warns about each that it does not find.
 export JAX_PLATFORMS=cpu
 
+# For builds with flags of their own, which share nothing with others: dependencies are built, not optimised.
+quick_build=(--config 'profile.dev.package."*".opt-level=0')
+
 # say LINE: a line of progress.
 say() { printf '%s\n' "$*"; }
 

@@ -6,7 +6,7 @@ need tests/c "the C tests"
 host=$(rustc -vV | sed -n 's/^host: //p')
 # The program brings the sanitizer's run-time library (gcc's); the Rust library must not bring another.
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Zexternal-clangrt -Cunsafe-allow-abi-mismatch=sanitizer" \
-    CARGO_TARGET_DIR=$TARGET/asan cargo rustc --quiet --locked -p neuro-capi --lib --crate-type staticlib --target "$host"
+    CARGO_TARGET_DIR=$TARGET/asan cargo rustc --quiet --locked -p neuro-capi "${quick_build[@]}" --lib --crate-type staticlib --target "$host"
 lib=$TARGET/asan/$host/debug
 work=$BUILD/asan
 mkdir -p "$work"

@@ -4,7 +4,7 @@
 
 # A target directory of its own: other flags, so sharing one would build both anew at each turn.
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$TARGET/loom
-build=(cargo test --locked -p neuro-core --lib --release)
+build=(cargo test --quiet --locked -p neuro-core --lib "${quick_build[@]}")
 # By name: had they been renamed, no test would run, and that would look like success.
 "${build[@]}" loom_ -- --list | grep ": test\$" || die "no test is named …loom_…, or they do not build"
 "${build[@]}" loom_

@@ -11,6 +11,6 @@ export TSAN_OPTIONS="suppressions=$ROOT/neuro-core/tests/tsan.supp exitcode=66"
 for source in neuro-core/tests/tsan_*.rs; do
     need "$source" "a program for ThreadSanitizer"
     name=$(basename "$source" .rs)
-    cargo test --quiet --locked -p neuro-core --test "$name" --target "$host"
+    cargo test --quiet --locked -p neuro-core "${quick_build[@]}" --test "$name" --target "$host"
     say "$name: no data race"
 done
