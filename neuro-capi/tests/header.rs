@@ -82,7 +82,8 @@ fn generate() -> String {
     // Rust's word for the section is no use to a C programmer, and the preface says what holds for every call.
     let text = text.replace("// # Safety\n// ", "// Caller: ");
     COMMON.iter().fold(text, |text, common| {
-        text.replace(&format!("//\n// Caller: {common}.\n"), "").replace(&format!("// Caller: {common}; "), "// Caller: ")
+        text.replace(&format!("//\n// Caller: {common}.\n"), "")
+            .replace(&format!("// Caller: {common}; "), "// Caller: ")
     })
 }
 

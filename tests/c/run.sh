@@ -13,7 +13,7 @@ valgrind=
 if [ "${1:-}" = --valgrind ]; then
     shift
     command -v valgrind >/dev/null || { echo "valgrind is not here: apt install valgrind" >&2; exit 1; }
-    valgrind="valgrind --quiet --leak-check=full --show-leak-kinds=definite,possible --errors-for-leak-kinds=definite,possible --error-exitcode=99"
+    valgrind="valgrind --quiet --leak-check=full --error-exitcode=99 --suppressions=$here/valgrind.supp"
 fi
 [ -e "$lib_dir/libneuro_memory.so" ] || { echo "no libneuro_memory.so in $lib_dir: cargo build -p neuro-capi" >&2; exit 1; }
 command -v "$cc" >/dev/null || { echo "no C compiler $cc: apt install gcc, or set CC" >&2; exit 1; }
