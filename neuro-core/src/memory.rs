@@ -9,11 +9,11 @@
 
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::device::Device;
 use crate::error::Result;
 use crate::pool::{Init, MemoryPool, PoolPtr};
+use crate::sync::{AtomicBool, Ordering};
 
 /// One owned byte range on one device.
 ///

@@ -6,7 +6,7 @@
 //!
 //! Invariants (`assert_valid`):
 //! - M1: each key is reachable: no empty slot lies between its home slot and its own.
-//! - M2: `len` counts the filled slots, and at most 3/4 of the table is filled.
+//! - M2: `len` counts the filled slots, and at most half of the table is filled.
 //!
 //! Absent on purpose: iteration order, growth limits, and any other key or value than `u32`.
 
@@ -41,7 +41,7 @@ impl OffsetMap {
     /// Adds a key that is not in the table. `value` is not [`NIL`].
     pub(super) fn insert(&mut self, key: u32, value: u32) {
         debug_assert!(value != NIL && self.find(key).is_none());
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
+        if (self.len + 1) * 2 > self.slots.len() {
             self.rehash((self.slots.len() * 2).max(SMALLEST));
         }
         self.place((key, value));
@@ -120,7 +120,7 @@ impl OffsetMap {
 
     pub(super) fn assert_valid(&self) {
         assert_eq!(self.iter().count(), self.len, "M2: filled slots");
-        assert!(self.len * 4 <= self.slots.len() * 3, "M2: fuller than 3/4");
+        assert!(self.len * 2 <= self.slots.len(), "M2: fuller than half");
         for (key, value) in self.iter() {
             assert_eq!(self.get(key), Some(value), "M1: {key} not reachable");
         }

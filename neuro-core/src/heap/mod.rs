@@ -19,7 +19,8 @@
 //! Fit: of the first few ranges of the request's own size class that are long enough, the one at the lowest address; then
 //! the same in the next class that is not empty. On recorded traces this reserves as little as exact best fit. The
 //! wilderness (the free range that ends at `capacity`) is used only when those have nothing, and before giving up all
-//! ranges are searched, so that `None` means that no admissible range could hold the request.
+//! ranges are searched, so that `None` means that no admissible range could hold the request. The wilderness is carved
+//! from the front, so a region fills from below; holes are carved from the back, so that the rest keeps its start.
 //!
 //! Invariants (`assert_valid`, check.rs):
 //! - H1: blocks and free ranges tile `0..capacity`: no gap, no overlap, none empty.
@@ -104,7 +105,7 @@ impl OffsetHeap {
         if capacity_units > 0 {
             heap.starts.insert(0);
             heap.free_units = capacity_units;
-            heap.give_back(0, capacity_units, Tag::IDLE, None);
+            heap.give_back(0, capacity_units, Tag::IDLE, None, 0);
         }
         heap
     }

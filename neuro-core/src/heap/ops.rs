@@ -16,7 +16,13 @@ impl OffsetHeap {
         assert!(len > 0 && align.is_power_of_two(), "{len} units aligned to {align}");
         let index = self.find(len, align, queue)?;
         let range = *self.nodes.get(index);
-        let start = range.fit(len, align)?;
+        // From the wilderness the front, so that the region fills from below. From a hole the back: the rest keeps its
+        // start, and with it its place in the map.
+        let start = if index == self.wilderness {
+            range.fit(len, align)?
+        } else {
+            (range.end() - len) & !(align - 1)
+        };
         self.carve(index, start, start + len);
         self.live += 1;
         if start > range.offset {
@@ -40,7 +46,7 @@ impl OffsetHeap {
         let len = around.after.unwrap_or(self.capacity) - offset;
         self.live -= 1;
         self.free_units += len;
-        self.give_back(offset, len, tag, around.before);
+        self.give_back(offset, len, tag, around.before, around.at);
         Ok(len)
     }
 
@@ -55,7 +61,7 @@ impl OffsetHeap {
         if new_len < len {
             self.starts.insert(offset + new_len);
             self.free_units += len - new_len;
-            self.give_back(offset + new_len, len - new_len, tag, None);
+            self.give_back(offset + new_len, len - new_len, tag, None, 0);
         } else if new_len > len {
             let extra = new_len - len;
             let Some(index) = self.free.get(end) else { return false };
@@ -64,7 +70,7 @@ impl OffsetHeap {
                 return false;
             }
             self.carve(index, end, end + extra);
-            self.starts.remove(end);
+            self.starts.remove(end, 0);
         }
         true
     }
@@ -81,7 +87,7 @@ impl OffsetHeap {
             self.unlink(index);
             self.free.remove(offset);
             self.nodes.vacate(index);
-            self.give_back(offset, len, to, before);
+            self.give_back(offset, len, to, before, 0);
         }
     }
 
@@ -157,42 +163,38 @@ impl OffsetHeap {
     }
 
     /// Makes `offset..offset + len`, whose start is set and which no one owns, free under `tag`. `before` is the start of
-    /// the range before it, if that may be free.
-    pub(super) fn give_back(&mut self, offset: u32, len: u32, tag: Tag, before: Option<u32>) {
+    /// the range before it, if that may be free; `near` is where `offset` was found among the starts, if known.
+    pub(super) fn give_back(&mut self, offset: u32, len: u32, tag: Tag, before: Option<u32>, near: usize) {
         let end = offset + len;
         let same = |start: u32| self.free.get(start).filter(|&index| self.nodes.get(index).tag == tag);
         let after = same(end);
         let before = before.and_then(same);
-        let mut grown_len = len;
+        let mut new_len = len;
         if let Some(after) = after {
-            grown_len += self.nodes.get(after).len;
+            new_len += self.nodes.get(after).len;
             self.unlink(after);
             self.free.remove(end);
-            self.starts.remove(end);
+            self.starts.remove(end, near);
         }
-        let index = match (before, after) {
-            (Some(before), after) => {
-                self.unlink(before);
-                self.starts.remove(offset);
-                if let Some(after) = after {
-                    self.nodes.vacate(after);
-                }
-                self.nodes.get_mut(before).len += grown_len;
-                before
+        if let Some(before) = before {
+            self.starts.remove(offset, near);
+            if let Some(after) = after {
+                self.nodes.vacate(after);
             }
-            (None, Some(after)) => {
+            self.unlink(before);
+            self.nodes.get_mut(before).len += new_len;
+            return self.link(before);
+        }
+        let index = match after {
+            Some(after) => {
                 let node = self.nodes.get_mut(after);
                 node.offset = offset;
-                node.len = grown_len;
-                self.free.insert(offset, after);
+                node.len = new_len;
                 after
             }
-            (None, None) => {
-                let node = self.nodes.add(offset, len, tag);
-                self.free.insert(offset, node);
-                node
-            }
+            None => self.nodes.add(offset, len, tag),
         };
+        self.free.insert(offset, index);
         self.link(index);
     }
 

@@ -4,10 +4,10 @@
 /// Units of one page.
 pub(super) const PAGE: usize = 1 << 16;
 const WORDS: usize = PAGE / 64;
-/// A list longer than this becomes bits: 8 KiB of bits are 8 bytes for each of so many starts.
-pub(super) const LIST_MAX: usize = WORDS;
+/// A list longer than this becomes bits, which then cost 6.5 bytes a start.
+pub(super) const LIST_MAX: usize = 1280;
 /// Bits with fewer starts than this become a list again; far below `LIST_MAX`, so that no page goes to and fro.
-const BITS_MIN: usize = LIST_MAX / 4;
+const BITS_MIN: usize = LIST_MAX / 2;
 
 #[derive(Debug)]
 pub(super) enum Page {
@@ -60,11 +60,15 @@ impl Page {
         }
     }
 
-    /// Takes `low` out; how many starts remain.
-    pub(super) fn remove(&mut self, low: u16) -> usize {
+    /// Takes `low` out; how many starts remain. In a list it is looked for at `near` and behind it first.
+    pub(super) fn remove(&mut self, low: u16, near: usize) -> usize {
         match self {
             Page::List(list) => {
-                let at = list.partition_point(|&other| other < low);
+                let at = match list.get(near..near.saturating_add(2)) {
+                    Some(&[first, _]) if first == low => near,
+                    Some(&[_, second]) if second == low => near + 1,
+                    _ => list.partition_point(|&other| other < low),
+                };
                 debug_assert!(list.get(at) == Some(&low));
                 list.remove(at);
                 if list.capacity() > 16 && list.len() * 4 < list.capacity() {
@@ -83,14 +87,15 @@ impl Page {
         }
     }
 
-    pub(super) fn around(&self, low: u16) -> Option<(Option<u16>, Option<u16>)> {
+    /// The starts next to `low` in this page, and the place of `low` in the list; `None` if `low` is no start.
+    pub(super) fn around(&self, low: u16) -> Option<(Option<u16>, Option<u16>, usize)> {
         match self {
             Page::List(list) => {
                 let at = list.partition_point(|&other| other < low);
                 if list.get(at) != Some(&low) {
                     return None;
                 }
-                Some((at.checked_sub(1).map(|at| list[at]), list.get(at + 1).copied()))
+                Some((at.checked_sub(1).map(|at| list[at]), list.get(at + 1).copied(), at))
             }
             Page::Bits(bits) => bits.around(low),
         }
@@ -187,12 +192,12 @@ impl Bits {
         self.count -= 1;
     }
 
-    fn around(&self, low: u16) -> Option<(Option<u16>, Option<u16>)> {
+    fn around(&self, low: u16) -> Option<(Option<u16>, Option<u16>, usize)> {
         let at = usize::from(low);
         if self.words[at / 64] >> (at % 64) & 1 == 0 {
             return None;
         }
-        Some((self.last_below(at), self.first_from(at + 1)))
+        Some((self.last_below(at), self.first_from(at + 1), 0))
     }
 
     fn first_from(&self, from: usize) -> Option<u16> {

@@ -2,11 +2,12 @@
 //!
 //! A live block has no node and no header: its length is the distance to the next start, its neighbours are the starts
 //! around it. The set is kept in pages of 65,536 units (4 MiB of 64-byte granules), each in the cheaper of two forms, so
-//! that neither many small blocks nor few large ones cost more than 8 bytes a block:
+//! that neither many small blocks nor few large ones cost more than 8 bytes a block (blocks above 256 KiB cost what the
+//! table of pages costs: 24 bytes for 4 MiB):
 //!
 //! ```text
 //! page    List   sorted 16-bit offsets in the page: 2 bytes a start (up to twice that in spare capacity)
-//!         Bits   one bit a unit and one summary bit a 64-bit word: 8.2 KiB, once more than 1,024 starts are there
+//!         Bits   one bit a unit and one summary bit a 64-bit word: 8.2 KiB, once more than 1,280 starts are there
 //! Starts  pages: Vec<Page>, up to the highest page ever used (24 bytes each); occupied: one bit a page
 //! ```
 //!
@@ -23,6 +24,8 @@ use super::page::{PAGE, Page, first_bit_from, last_bit_below};
 pub(super) struct Around {
     pub(super) before: Option<u32>,
     pub(super) after: Option<u32>,
+    /// A hint for [`Starts::remove`]: where the start was found.
+    pub(super) at: usize,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +47,10 @@ impl Starts {
     pub(super) fn insert(&mut self, offset: u32) {
         let (page, low) = split(offset);
         if page >= self.pages.len() {
+            if page >= self.pages.capacity() {
+                let missing = page + 1 - self.pages.len();
+                self.pages.reserve_exact(missing.max(self.pages.len() / 4));
+            }
             self.pages.resize_with(page + 1, || Page::List(Vec::new()));
             self.occupied.resize(page / 64 + 1, 0);
         }
@@ -51,10 +58,11 @@ impl Starts {
         self.occupied[page / 64] |= 1 << (page % 64);
     }
 
-    /// Takes a start out of the set; it must be in it.
-    pub(super) fn remove(&mut self, offset: u32) {
+    /// Takes a start out of the set; it must be in it. `near` is the `at` of a start that was found next to it, or any
+    /// number: the search is shorter if it is right.
+    pub(super) fn remove(&mut self, offset: u32, near: usize) {
         let (page, low) = split(offset);
-        if self.pages[page].remove(low) == 0 {
+        if self.pages[page].remove(low, near) == 0 {
             self.occupied[page / 64] &= !(1 << (page % 64));
         }
     }
@@ -62,12 +70,13 @@ impl Starts {
     /// The starts on both sides of `offset`; `None` if no range starts at `offset` itself.
     pub(super) fn around(&self, offset: u32) -> Option<Around> {
         let (page, low) = split(offset);
-        let (before, after) = self.pages.get(page)?.around(low)?;
+        let (before, after, at) = self.pages.get(page)?.around(low)?;
         Some(Around {
             before: before
                 .map(|low| join(page, low))
                 .or_else(|| self.last_before_page(page)),
             after: after.map(|low| join(page, low)).or_else(|| self.first_after_page(page)),
+            at,
         })
     }
 
@@ -137,11 +146,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn check(starts: &Starts, model: &BTreeSet<u32>, probe: u32) {
-        let around = model.contains(&probe).then(|| Around {
-            before: model.range(..probe).next_back().copied(),
-            after: model.range(probe + 1..).next().copied(),
+        let around = model.contains(&probe).then(|| {
+            (
+                model.range(..probe).next_back().copied(),
+                model.range(probe + 1..).next().copied(),
+            )
         });
-        assert_eq!(starts.around(probe), around);
+        assert_eq!(starts.around(probe).map(|around| (around.before, around.after)), around);
         assert_eq!(starts.at_or_before(probe), model.range(..=probe).next_back().copied());
     }
 
@@ -157,7 +168,8 @@ mod tests {
                     starts.insert(offset);
                 } else {
                     model.remove(&offset);
-                    starts.remove(offset);
+                    // A hint that is right, off by one, or wild.
+                    starts.remove(offset, starts.around(offset).unwrap().at.wrapping_sub(low as usize % 3));
                 }
                 check(&starts, &model, offset);
                 check(&starts, &model, offset ^ 1);
@@ -192,7 +204,7 @@ mod tests {
             check(&starts, &model, offset);
             check(&starts, &model, offset + 1);
             model.remove(&offset);
-            starts.remove(offset);
+            starts.remove(offset, 0);
         }
         starts.assert_valid();
         assert!(

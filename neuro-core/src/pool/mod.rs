@@ -196,10 +196,10 @@ impl MemoryPool {
     pub unsafe fn reallocate(address: NonNull<u8>, new_bytes: usize, alignment: Option<usize>) -> Result<NonNull<u8>> {
         let at = address.as_ptr().addr();
         let refused = |reason| Error::InvalidFree { address: at, reason };
-        let pool = table::find(at).ok_or(refused("it lies in no pool"))?;
+        let pool = table::find(at).ok_or_else(|| refused("it lies in no pool"))?;
         // SAFETY: as in `free`.
         let mut state = lock(unsafe { &pool.as_ref().state });
-        let old_bytes = state.len_of(at).ok_or(refused("no live block starts there"))?;
+        let old_bytes = state.len_of(at).ok_or_else(|| refused("no live block starts there"))?;
         let alignment = alignment.unwrap_or(state.alignment);
         if at.is_multiple_of(alignment.max(1)) && state.resize(at, new_bytes) {
             return Ok(address);

@@ -58,6 +58,9 @@ fn model() {
                 table.set(SLOT..2 * SLOT, pool);
             })
         };
+        // Loom switches threads at a yield, but not before every plain load: without it, it tries only the schedule in
+        // which the reader comes first.
+        loom::thread::yield_now();
         if let Some(found) = table.find(SLOT + 5) {
             // SAFETY: the pool lives until both threads are done.
             let value = unsafe { found.cast::<Pool>().as_ref().0.with(|value| *value) };
