@@ -61,7 +61,7 @@ prop_compose! {
             let (start, end, step) = if back { (high - 1, low - 1, -step) } else { (low, high, step) };
             view = view.slice("test", axis, start, end, step).unwrap().0;
         }
-        if seed % 2 == 0 { view } else { view.reversed() }
+        if seed.is_multiple_of(2) { view } else { view.reversed() }
     }
 }
 
@@ -74,7 +74,7 @@ fn shapes_of(numel: usize, mut seed: usize) -> Vec<usize> {
         seed = seed / 3 + 7;
         shape.push(divisor);
         rest /= divisor;
-        if seed % 5 == 0 {
+        if seed.is_multiple_of(5) {
             shape.push(1);
         }
     }

@@ -6,7 +6,7 @@ use std::slice;
 use half::{bf16, f16};
 use num_complex::Complex;
 
-use super::copy::copy_strided;
+use super::strided::copy_strided;
 use super::{DynTensor, Scalar};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Filling tensors with one value.
 
-use super::copy::copy_strided;
 use super::scalar::Pattern;
+use super::strided::copy_strided;
 use super::{DynTensor, Scalar};
 use crate::error::Result;
 use crate::shape::Strides;

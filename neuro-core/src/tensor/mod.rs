@@ -10,8 +10,8 @@
 //!   longer, needs storage that was never exposed). Whoever writes through a raw pointer or an unsafe function keeps all
 //!   other reads and writes of those bytes away meanwhile, those of safe functions included.
 //!
-//! Unsafe code stands in `element.rs` (access to elements) and `copy.rs` (the copy loop); unsafe functions elsewhere pass
-//! the caller's promise on.
+//! Unsafe code stands in `element.rs` (access to elements) and `strided.rs` (the copy loop); the unsafe functions of
+//! `copy.rs` and `fill.rs` pass the caller's promise on to it.
 //!
 //! Absent on purpose: arithmetic, broadcasting, conversion between dtypes.
 
@@ -31,6 +31,7 @@ mod element;
 mod fill;
 #[deny(unsafe_code)]
 mod scalar;
+mod strided;
 #[cfg(test)]
 mod tests;
 #[deny(unsafe_code)]
@@ -69,12 +70,11 @@ impl DynTensor {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] where an element would lie outside `memory`, or where the first is not aligned for
-    /// `dtype`.
+    /// `dtype`; [`Error::SizeOverflow`] for a shape that is too large for `dtype`.
     ///
     /// # Safety
     /// The bytes of all elements are initialised, or will be before anything reads them. Whoever else can write them obeys
     /// the last sentence of T4 (see the module's text): not while a safe function reads or writes the tensor.
-    /// `geometry` was checked for elements as large as `dtype`'s.
     pub unsafe fn from_memory(
         op: &'static str,
         memory: Arc<DeviceMemory>,
@@ -82,6 +82,18 @@ impl DynTensor {
         geometry: Geometry,
         dtype: DType,
     ) -> Result<Self> {
+        // `geometry` may have been checked for a smaller dtype: G2 again.
+        if geometry
+            .numel()
+            .checked_mul(dtype.size())
+            .is_none_or(|bytes| isize::try_from(bytes).is_err())
+        {
+            return Err(Error::SizeOverflow {
+                op,
+                shape: geometry.shape().to_vec(),
+                dtype,
+            });
+        }
         let extent = geometry.extent();
         let first = isize::try_from(offset_bytes).ok();
         let reach = |elements: isize| {

@@ -26,6 +26,7 @@ pub(super) struct Entry {
     pub(super) shape: Vec<usize>,
     /// From the start of the file, in bytes.
     pub(super) start: usize,
+    pub(super) bytes: usize,
 }
 
 /// A file whose header is checked.
@@ -33,7 +34,7 @@ pub(super) struct Opened {
     pub(super) file: File,
     /// Length of the file in bytes.
     pub(super) len: usize,
-    /// By their place in the file.
+    /// By their place in the file; tensors of no bytes, which may share one, by name.
     pub(super) entries: Vec<Entry>,
     pub(super) metadata: Option<HashMap<String, String>>,
 }
@@ -99,9 +100,12 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
             shape: info.shape.clone(),
             // No overflow: at most the length of the file, checked above.
             start: data_start + info.data_offsets.0,
+            bytes: info.data_offsets.1 - info.data_offsets.0,
             name,
         });
     }
+    // Tensors of no bytes share a place: the name makes the order the same each time.
+    entries.sort_by(|a, b| (a.start, a.bytes, &a.name).cmp(&(b.start, b.bytes, &b.name)));
     Ok(Opened {
         file,
         len: data_start + metadata.data_len(),

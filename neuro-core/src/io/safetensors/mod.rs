@@ -30,7 +30,7 @@ compile_error!("safetensors files are little-endian; swapping bytes on big-endia
 /// What a file holds.
 #[derive(Debug)]
 pub struct SafeTensorsFile {
-    /// Names and tensors, in the order of their bytes in the file.
+    /// Names and tensors, in the order of their bytes in the file; those of no bytes, which may share a place, by name.
     pub tensors: Vec<(String, DynTensor)>,
     /// The texts that the writer put beside them; `None` where it put none.
     pub metadata: Option<HashMap<String, String>>,

@@ -75,9 +75,8 @@ pub fn map(path: impl AsRef<Path>) -> Result<SafeTensorsFile> {
 
 fn mapped_tensor(mapping: &sync::Arc<Mmap>, entry: &Entry) -> Result<DynTensor> {
     let geometry = Geometry::contiguous("map", &entry.shape, entry.dtype)?;
-    let bytes = geometry.nbytes(entry.dtype);
-    // `open` has checked that the tensor's bytes lie inside the file.
-    let data = &mapping[entry.start..entry.start + bytes];
+    // `open` has checked that the tensor's bytes lie inside the file, and are as many as its shape and dtype need.
+    let data = &mapping[entry.start..entry.start + entry.bytes];
     if !data.as_ptr().addr().is_multiple_of(entry.dtype.align()) {
         let mut copy = DynTensor::empty(&entry.shape, entry.dtype)?;
         copy.as_bytes_mut("map")?.copy_from_slice(data);
@@ -85,7 +84,15 @@ fn mapped_tensor(mapping: &sync::Arc<Mmap>, entry: &Entry) -> Result<DynTensor> 
     }
     let start = NonNull::from(data).cast::<u8>();
     // SAFETY: the mapping is readable until the last `Arc` of it, one of which is the keeper, is dropped.
-    let memory = unsafe { DeviceMemory::foreign(start, bytes, Device::Cpu, true, Box::new(sync::Arc::clone(mapping))) };
+    let memory = unsafe {
+        DeviceMemory::foreign(
+            start,
+            entry.bytes,
+            Device::Cpu,
+            true,
+            Box::new(sync::Arc::clone(mapping)),
+        )
+    };
     // SAFETY: the pages of a file are initialised; nothing writes a read-only tensor.
     unsafe { DynTensor::from_memory("map", Arc::new(memory), 0, geometry, entry.dtype) }
 }
