@@ -7,10 +7,12 @@ use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use neuro_core::shape::MAX_NDIM;
+
 use crate::handles::Table;
 use crate::status::{
-    Failure, NEURO_BAD_SHAPE, NEURO_INVALID_FREE, NEURO_OK, NEURO_OUT_OF_MEMORY, NEURO_PANIC, Result, neuro_status_t,
-    remember,
+    Failure, NEURO_BAD_SHAPE, NEURO_INVALID_FREE, NEURO_OK, NEURO_OUT_OF_MEMORY, NEURO_OUT_OF_RANGE, NEURO_PANIC,
+    Result, neuro_status_t, remember,
 };
 
 /// A kind of handle: the type C sees, and the table of what it stands for.
@@ -69,18 +71,16 @@ pub(crate) unsafe fn give_handle<T: Handle>(
     body: impl FnOnce() -> Result<T>,
 ) -> neuro_status_t {
     // SAFETY: forwarded condition.
-    unsafe { give(op, out, ptr::null_mut(), || new_handle(op, body()?)) }
+    unsafe { give(op, out, ptr::null_mut(), || new_handle(op, body)) }
 }
 
-/// A handle for `value`, with one reference.
-pub(crate) fn new_handle<T: Handle>(op: &'static str, value: T) -> Result<*mut T::Opaque> {
-    match T::table().insert(value) {
-        Ok(handle) => Ok(ptr::without_provenance_mut(handle)),
-        Err(_) => Err(Failure::new(
-            NEURO_OUT_OF_MEMORY,
-            format!("{op}: no more handles of {} can be made; release some first", T::NAME),
-        )),
-    }
+/// A handle, with one reference, for what `make` makes; `make` is not called where no handle can be had.
+pub(crate) fn new_handle<T: Handle>(op: &'static str, make: impl FnOnce() -> Result<T>) -> Result<*mut T::Opaque> {
+    let full = || {
+        let message = format!("{op}: no more handles of {} can be made; release some first", T::NAME);
+        Failure::new(NEURO_OUT_OF_MEMORY, message)
+    };
+    T::table().insert(make, full).map(ptr::without_provenance_mut)
 }
 
 /// What `handle` stands for.
@@ -92,16 +92,10 @@ pub(crate) unsafe fn live<'a, T: Handle>(op: &'static str, handle: *const T::Opa
     unsafe { T::table().get(handle.addr()) }.map_err(|_| not_live::<T>(op, handle))
 }
 
-/// As [`live`]; `None` for NULL.
-///
-/// # Safety
-/// As [`live`].
-pub(crate) unsafe fn live_or_null<'a, T: Handle>(op: &'static str, handle: *const T::Opaque) -> Result<Option<&'a T>> {
-    if handle.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: forwarded condition.
-    unsafe { live(op, handle) }.map(Some)
+/// References to `handle`.
+pub(crate) fn count<T: Handle>(op: &'static str, handle: *const T::Opaque) -> Result<usize> {
+    let count = T::table().count(handle.addr()).map_err(|_| not_live::<T>(op, handle))?;
+    Ok(count as usize)
 }
 
 /// The body of every `_retain`.
@@ -174,19 +168,38 @@ pub(crate) unsafe fn string<'a>(op: &'static str, name: &'static str, text: *con
     Ok(unsafe { CStr::from_ptr(text) })
 }
 
-/// A shape that C gave as signed numbers.
-pub(crate) fn shape(op: &'static str, numbers: &[i64]) -> Result<Vec<usize>> {
-    numbers
+/// A shape that C gave as `ndim` signed numbers.
+///
+/// # Safety
+/// `lengths` is NULL, or readable for `ndim` numbers that nobody writes meanwhile.
+pub(crate) unsafe fn shape(op: &'static str, ndim: usize, lengths: *const i64) -> Result<Vec<usize>> {
+    if ndim > MAX_NDIM {
+        return Err(Failure::argument(
+            op,
+            format_args!("{ndim} dimensions; there can be at most {MAX_NDIM}"),
+        ));
+    }
+    // SAFETY: forwarded condition.
+    let lengths = unsafe { array(op, "shape", lengths, ndim) }?;
+    let length = |&length| usize::try_from(length);
+    lengths
         .iter()
-        .map(|&number| {
-            usize::try_from(number).map_err(|_| {
-                Failure::new(
-                    NEURO_BAD_SHAPE,
-                    format!("{op}: shape {numbers:?} has a negative length; lengths are 0 or more"),
-                )
-            })
+        .map(length)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| {
+            let message = format!("{op}: shape {lengths:?} has a negative length; lengths are 0 or more");
+            Failure::new(NEURO_BAD_SHAPE, message)
         })
-        .collect()
+}
+
+/// An index that C gave as a signed number.
+pub(crate) fn index(op: &'static str, index: i64) -> Result<usize> {
+    usize::try_from(index).map_err(|_| {
+        Failure::new(
+            NEURO_OUT_OF_RANGE,
+            format!("{op}: index {index} is negative; indices count from 0"),
+        )
+    })
 }
 
 fn null(op: &'static str, name: &'static str) -> Failure {

@@ -85,12 +85,18 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes `value` in; the handle has one reference. Gives it back where no slot can be had.
-    pub(crate) fn insert(&self, value: T) -> Result<usize, T> {
-        let Some(index) = self.pop_free().or_else(|| self.make_slot()) else {
-            return Err(value);
-        };
+    /// Takes in what `make` makes; the handle has one reference. The slot is found first, so that `make` is called only
+    /// where nothing else can fail; `full` makes the error where there is none.
+    pub(crate) fn insert<E>(&self, make: impl FnOnce() -> Result<T, E>, full: impl FnOnce() -> E) -> Result<usize, E> {
+        let index = self.pop_free().or_else(|| self.make_slot()).ok_or_else(full)?;
         let slot = self.slot(index).expect("both sources give slots that exist");
+        let value = match make() {
+            Ok(value) => value,
+            Err(error) => {
+                self.push_free(slot, index);
+                return Err(error);
+            }
+        };
         let generation = split(slot.state.load(Ordering::Relaxed)).0;
         // SAFETY: the slot is off the free list and its count is 0, so this thread alone owns it (H3) and no value is
         // overwritten (H2).
@@ -103,15 +109,15 @@ impl<T> Table<T> {
     /// What `handle` names.
     ///
     /// # Safety
-    /// Where the handle is live, a reference to it is held for all of `'a`.
-    pub(crate) unsafe fn get<'a>(&'a self, handle: usize) -> Result<&'a T, Stale> {
+    /// Where the handle is live, a reference to it is held for as long as the result is used.
+    pub(crate) unsafe fn get(&self, handle: usize) -> Result<&T, Stale> {
         let (slot, generation) = self.find(handle)?;
         // Acquire: pairs with the store in `insert`.
         let (now, count) = split(slot.state.load(Ordering::Acquire));
         if now != generation || count == 0 {
             return Err(Stale);
         }
-        // SAFETY: the count is not 0, so the value is initialised (H2), and the caller's reference keeps it so for 'a;
+        // SAFETY: the count is not 0, so the value is initialised (H2), and the caller's reference keeps it so;
         // while it is counted nobody has `&mut` to it.
         Ok(unsafe { (*slot.value.get()).assume_init_ref() })
     }
@@ -293,6 +299,21 @@ mod tests {
 
     use super::*;
 
+    fn insert<T>(table: &Table<T>, value: T) -> usize {
+        table.insert(|| Ok(value), || "full").unwrap()
+    }
+
+    #[test]
+    fn a_value_that_is_not_made_takes_no_slot() {
+        let table = Table::<u8>::new(1);
+        for _ in 0..3 {
+            assert_eq!(table.insert(|| Err("no"), || "full"), Err("no"));
+        }
+        assert_eq!(table.made.load(Ordering::Relaxed), 1);
+        let handle = insert(&table, 7);
+        assert_eq!((index_of(handle), table.release(handle)), (0, Ok(Some(7))));
+    }
+
     #[test]
     fn places_tile_the_chunks() {
         assert_eq!(place(0), (0, 0));
@@ -309,14 +330,14 @@ mod tests {
     #[test]
     fn the_last_release_gives_the_value_back_and_makes_the_handle_stale() {
         let table = Table::new(1);
-        let handle = table.insert("value".to_owned()).unwrap();
+        let handle = insert(&table, "value".to_owned());
         assert_eq!((table.retain(handle), table.count(handle)), (Ok(()), Ok(2)));
         assert_eq!(table.release(handle), Ok(None));
         // SAFETY: one reference is left.
         assert_eq!(unsafe { table.get(handle) }.unwrap(), "value");
         assert_eq!(table.release(handle), Ok(Some("value".to_owned())));
 
-        let reused = table.insert("other".to_owned()).unwrap();
+        let reused = insert(&table, "other".to_owned());
         assert_ne!(reused, handle);
         assert_eq!(index_of(reused), index_of(handle), "the slot is used again");
         assert_eq!(table.release(handle), Err(Stale));
@@ -330,9 +351,9 @@ mod tests {
     #[test]
     fn numbers_that_are_no_handle_are_refused() {
         let (table, other) = (Table::new(1), Table::new(2));
-        let handle = table.insert(1_u8).unwrap();
+        let handle = insert(&table, 1_u8);
         let on_the_stack = &raw const handle as usize;
-        let foreign = other.insert(1_u8).unwrap();
+        let foreign = insert(&other, 1_u8);
         let unused_slot = handle + (1 << INDEX_SHIFT);
         let far_slot = handle | ((1 << INDEX_BITS) - 1) << INDEX_SHIFT;
         for wrong in [
@@ -363,7 +384,7 @@ mod tests {
                     let mut kept = Vec::new();
                     for round in 0..ROUNDS {
                         let value = Arc::new((thread, round));
-                        let handle = table.insert(value.clone()).unwrap();
+                        let handle = insert(table, value.clone());
                         table.retain(handle).unwrap();
                         // SAFETY: two references are held.
                         assert_eq!(**unsafe { table.get(handle) }.unwrap(), (thread, round));

@@ -2,15 +2,15 @@
 //!
 //! A map of the crate, lowest floor first. The upper half is machinery, the lower half is what C sees, one file a subject:
 //!
-//! - [`status`]: the status codes, and each thread's last error
-//! - `handles`: what a handle is, and how a wrong one is told
-//! - `guard`: the way in and out of every function: panics, NULL, handles, arrays, strings; `structs`: option structs
-//! - [`version`], [`dtype`]: numbers and names
-//! - [`pool`]: pools, blocks, statistics
-//! - [`tensor`]: tensors, their facts, and their references; [`view`]: tensors that share storage; [`contents`]: filling
-//!   and copying
-//! - [`dlpack`]: exchange with other libraries
-//! - [`safetensors`]: files
+//! - `status`: the status codes, and each thread's last error
+//! - `handles`: what a handle is, and how a wrong one is told from a right one
+//! - `structs`: option structs that begin with their size
+//! - `guard`: the way in and out of every function: panics, NULL, handles, arrays, strings
+//! - `version`, `dtype`: numbers and names
+//! - `pool`: pools, blocks, statistics
+//! - `tensor`: tensors, references to them, their facts; `view`: tensors that share storage; `contents`: filling, copying
+//! - `dlpack`: exchange with other libraries
+//! - `safetensors`: files
 //!
 //! Rules, the same for every function:
 //! - C1: no panic crosses: each body runs inside `guard`.
@@ -23,15 +23,15 @@
 //! Absent on purpose: logic that the core or Python would need too.
 #![allow(non_camel_case_types, reason = "the names are those of the C header")]
 
-//X pub mod contents;
-//X pub mod dlpack;
+pub mod contents;
+pub mod dlpack;
 pub mod dtype;
 mod guard;
 mod handles;
 pub mod pool;
-//X pub mod safetensors;
+pub mod safetensors;
 pub mod status;
 mod structs;
-//X pub mod tensor;
+pub mod tensor;
 pub mod version;
-//X pub mod view;
+pub mod view;

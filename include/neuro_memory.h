@@ -1,0 +1,541 @@
+/* neuro_memory.h: pooled, aligned, reference-counted memory for ML code.
+ *
+ * Generated from neuro-capi/src by `NM_BLESS=1 cargo test -p neuro-capi --test header`: do not edit.
+ *
+ * Rules of this interface:
+ * - A call that can fail returns a neuro_status_t: NEURO_OK, which is 0, or why it failed. neuro_last_error() says it in
+ *   words, for each thread its own. Getters return a value; where they cannot, they return 0, NULL or false and set the
+ *   error that neuro_last_status() and neuro_last_error() give.
+ * - What a call makes stands last in its arguments and is NULL, or 0, after a failure.
+ * - A handle from a call with an `out` is a reference of the caller's own, to be released once; release(NULL) does
+ *   nothing. What a `_get_` gives is borrowed: it lives as long as the handle that was asked.
+ * - A NULL pool is the default pool wherever one is taken, but for retain and release.
+ * - Any thread may use any handle; a thread that keeps one keeps a reference. A handle is not an address: one that was
+ *   released, or never was one, is told from a live one and refused.
+ * - What this library cannot check is the caller's to keep: pointers point to what they are said to point to; no thread
+ *   gives away the last reference to a handle while another uses it; nobody else uses elements while a call writes them.
+ *   "Caller:" names what more a call needs.
+ */
+
+#ifndef NEURO_MEMORY_H
+#define NEURO_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct DLManagedTensor;
+struct DLManagedTensorVersioned;
+
+#define NEURO_VERSION_MAJOR 0
+#define NEURO_VERSION_MINOR 1
+#define NEURO_VERSION_PATCH 0
+#define NEURO_VERSION "0.1.0"
+
+// The number of the binary interface. A program that was compiled against another number must not run with this library.
+#define NEURO_ABI_VERSION 0
+
+// One byte, 0 or 1.
+#define NEURO_DTYPE_BOOL 1
+
+// Unsigned 8-bit.
+#define NEURO_DTYPE_UINT8 2
+
+// Unsigned 16-bit.
+#define NEURO_DTYPE_UINT16 3
+
+// Unsigned 32-bit.
+#define NEURO_DTYPE_UINT32 4
+
+// Unsigned 64-bit.
+#define NEURO_DTYPE_UINT64 5
+
+// Signed 8-bit.
+#define NEURO_DTYPE_INT8 6
+
+// Signed 16-bit.
+#define NEURO_DTYPE_INT16 7
+
+// Signed 32-bit.
+#define NEURO_DTYPE_INT32 8
+
+// Signed 64-bit.
+#define NEURO_DTYPE_INT64 9
+
+// IEEE 754 binary16.
+#define NEURO_DTYPE_FLOAT16 10
+
+// The upper half of a binary32.
+#define NEURO_DTYPE_BFLOAT16 11
+
+// IEEE 754 binary32: `float`.
+#define NEURO_DTYPE_FLOAT32 12
+
+// IEEE 754 binary64: `double`.
+#define NEURO_DTYPE_FLOAT64 13
+
+// Two `float`: real, imaginary.
+#define NEURO_DTYPE_COMPLEX64 14
+
+// Two `double`: real, imaginary.
+#define NEURO_DTYPE_COMPLEX128 15
+
+// Flag of `neuro_tensor_options_t`: all elements are 0. Without it their values are undefined.
+#define NEURO_TENSOR_ZEROED 1
+
+// A pool of memory. Any thread may use it. Its memory lives until its last handle is released and its last block is freed.
+typedef struct neuro_pool_t neuro_pool_t;
+
+// What a safetensors file holds: named tensors, and texts beside them.
+typedef struct neuro_safetensors_t neuro_safetensors_t;
+
+// A tensor: shape, strides and dtype over storage that views and other tensors may share. Any thread may use it; each
+// holds a reference of its own.
+typedef struct neuro_tensor_t neuro_tensor_t;
+
+// What a call came to: `NEURO_OK`, or why it failed. `neuro_last_error()` has the words.
+typedef int32_t neuro_status_t;
+
+// How to make a pool. Set it to zeros, then `struct_size`, then what differs.
+typedef struct {
+    // `sizeof(neuro_pool_options_t)`.
+    size_t struct_size;
+    // Bytes that the pool's blocks may take together. 0: no limit.
+    size_t limit_bytes;
+    // Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
+    size_t alignment;
+} neuro_pool_options_t;
+
+// What a pool holds. Set `struct_size` before the call.
+typedef struct {
+    // `sizeof(neuro_pool_stats_t)`, set by the caller.
+    size_t struct_size;
+    // Bytes that live blocks may take together. 0: no limit.
+    size_t limit_bytes;
+    // Bytes to which blocks are aligned.
+    size_t alignment;
+    // Bytes in live blocks now.
+    size_t live_bytes;
+    // The most bytes that were in live blocks at one time.
+    size_t peak_bytes;
+    // Bytes of address space held.
+    size_t reserved_bytes;
+    // Bytes of it that may take up memory.
+    size_t committed_bytes;
+    // Bytes of the pool's own records.
+    size_t side_bytes;
+    // Live blocks now.
+    size_t live_blocks;
+    // The most blocks that were live at one time.
+    size_t peak_blocks;
+    // Blocks handed out since the beginning.
+    uint64_t total_allocations;
+    // Regions of address space.
+    size_t regions;
+    // Free runs, in all regions together.
+    size_t free_runs;
+    // Bytes of the largest free run.
+    size_t largest_free_bytes;
+} neuro_pool_stats_t;
+
+// How to make a tensor. Set it to zeros, then `struct_size`, then what differs.
+typedef struct {
+    // `sizeof(neuro_tensor_options_t)`.
+    size_t struct_size;
+    // Where its memory comes from. NULL: the default pool.
+    neuro_pool_t *pool;
+    // Bytes to which its data is aligned: a power of two up to 2 MiB. 0: as the pool is.
+    size_t alignment;
+    // `NEURO_TENSOR_ZEROED`, or 0.
+    uint64_t flags;
+} neuro_tensor_options_t;
+
+// All went well.
+#define NEURO_OK 0
+
+// An argument that can never be right: NULL where a pointer is needed, a handle that is not live, a bad option.
+#define NEURO_INVALID_ARGUMENT 1
+
+// A pool's limit is reached, its free space is in pieces, or the system gave no more.
+#define NEURO_OUT_OF_MEMORY 2
+
+// An unknown dtype code or name, or another dtype than the tensor has.
+#define NEURO_BAD_DTYPE 3
+
+// A negative or overflowing shape, or shapes that do not go together.
+#define NEURO_BAD_SHAPE 4
+
+// An index, a range or an axis outside the tensor.
+#define NEURO_OUT_OF_RANGE 5
+
+// A write to memory that may only be read.
+#define NEURO_READ_ONLY 6
+
+// A view with gaps where contiguous memory is needed.
+#define NEURO_NOT_CONTIGUOUS 7
+
+// Memory that somebody else can change.
+#define NEURO_SHARED 8
+
+// A device, a driver or a function that is not there.
+#define NEURO_UNAVAILABLE 9
+
+// A free or a release of what is not live. Nothing was changed.
+#define NEURO_INVALID_FREE 10
+
+// Memory that cannot be exchanged with another library.
+#define NEURO_EXCHANGE 11
+
+// A file that could not be read or written.
+#define NEURO_IO 12
+
+// A file whose contents are not what they claim.
+#define NEURO_FORMAT 13
+
+// Something this version cannot do.
+#define NEURO_UNSUPPORTED 14
+
+// A bug of this library, caught at its border. Please report the message.
+#define NEURO_PANIC 15
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Why the last failing call of this thread failed, in words. Never NULL; empty where none failed. Valid until the next
+// failing call of this thread, or its end.
+const char *neuro_last_error(void);
+
+// The status of the last failing call of this thread; `NEURO_OK` where none failed. For the getters, which return values
+// and no status.
+neuro_status_t neuro_last_status(void);
+
+// Forgets the last error of this thread.
+void neuro_clear_error(void);
+
+// The name of a status code, as in this header. Static; `"unknown status"` for other numbers.
+const char *neuro_status_name(neuro_status_t status);
+
+// The version of the library that runs, as `"0.1.0"`; `NEURO_VERSION_MAJOR` and so on are those of the header. Static.
+const char *neuro_version(void);
+
+// `NEURO_ABI_VERSION` of the library that runs.
+uint32_t neuro_abi_version(void);
+
+// Bytes of one element. 0 for an unknown code, which sets the error.
+size_t neuro_dtype_size(uint32_t dtype);
+
+// The name that NumPy, PyTorch and JAX use, as `"float32"`. Static. NULL for an unknown code, which sets the error.
+const char *neuro_dtype_name(uint32_t dtype);
+
+// The code of the dtype called `name`. `*out` is 0 where none is.
+//
+// Caller: `name` is NULL or a string; `out` is NULL or writable.
+neuro_status_t neuro_dtype_from_name(const char *name, uint32_t *out);
+
+// New pool. NULL options: no limit, blocks aligned to 64 bytes. Options that cannot be met are reported by the first
+// allocation. Release `*out` once.
+//
+// Caller: `options` is NULL or readable for its `struct_size`; `out` is NULL or writable.
+neuro_status_t neuro_pool_create(const neuro_pool_options_t *options, neuro_pool_t **out);
+
+// The default pool, which is used wherever a NULL pool is given. The handle is a reference of the caller's own: release
+// it once.
+neuro_status_t neuro_pool_default(neuro_pool_t **out);
+
+// One more reference to `pool`, to be released once.
+neuro_status_t neuro_pool_retain(neuro_pool_t *pool);
+
+// One reference to `pool` less. Its blocks and tensors live on. NULL does nothing; a release after the last one is
+// `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_pool_release(neuro_pool_t *pool);
+
+// A block of at least `bytes` bytes, contents undefined, from `pool` (NULL: the default pool), aligned to `alignment`
+// bytes (0: as the pool is). 0 bytes give a block of its own too. Free it with `neuro_pool_free`.
+neuro_status_t neuro_pool_allocate(neuro_pool_t *pool, size_t bytes, size_t alignment, void **out);
+
+// As `neuro_pool_allocate`; the block is all zeros.
+//
+// Caller: As `neuro_pool_allocate`.
+neuro_status_t neuro_pool_allocate_zeroed(neuro_pool_t *pool, size_t bytes, size_t alignment, void **out);
+
+// A block of the same pool with at least `bytes` bytes and the contents of `block`, which is used up; in place where it
+// can be. On failure `*out` is NULL and `block` is as it was: do not let `out` point to the only copy of `block`.
+//
+// Caller: Nobody uses `block` meanwhile, or after success; `out` is NULL or writable.
+neuro_status_t neuro_pool_reallocate(void *block, size_t bytes, size_t alignment, void **out);
+
+// Gives `block` back to the pool it came from, whichever that is. NULL does nothing. What is not the start of a live
+// block is `NEURO_INVALID_FREE` and does nothing.
+//
+// Caller: Nobody uses `block` any more.
+neuro_status_t neuro_pool_free(void *block);
+
+// Gives unused memory of `pool` (NULL: the default pool) back to the system, all but `keep_bytes`. `*given_back`, if not
+// NULL, becomes the number of bytes.
+//
+// Caller: `given_back` is NULL or writable.
+neuro_status_t neuro_pool_trim(neuro_pool_t *pool,
+                               size_t keep_bytes,
+                               size_t *given_back);
+
+// As `neuro_pool_trim`, for all pools of the process together.
+//
+// Caller: `given_back` is NULL or writable.
+neuro_status_t neuro_trim(size_t keep_bytes, size_t *given_back);
+
+// What `pool` (NULL: the default pool) holds. Set `out->struct_size` first.
+neuro_status_t neuro_pool_get_stats(const neuro_pool_t *pool, neuro_pool_stats_t *out);
+
+// What all pools of the process hold together. Its limit is 0. Set `out->struct_size` first.
+neuro_status_t neuro_get_stats(neuro_pool_stats_t *out);
+
+// Lets the peaks of `pool` (NULL: the default pool) begin again at what is live now.
+neuro_status_t neuro_pool_reset_peak(neuro_pool_t *pool);
+
+// New tensor, values undefined, in `pool` (NULL: the default pool). `shape` has `ndim` lengths of 0 or more and is not
+// kept. Release `*out` once.
+//
+// Caller: `shape` is readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_empty(neuro_pool_t *pool,
+                                  uint32_t dtype,
+                                  size_t ndim,
+                                  const int64_t *shape,
+                                  neuro_tensor_t **out);
+
+// As `neuro_tensor_empty`; all elements are 0.
+//
+// Caller: As `neuro_tensor_empty`.
+neuro_status_t neuro_tensor_zeros(neuro_pool_t *pool,
+                                  uint32_t dtype,
+                                  size_t ndim,
+                                  const int64_t *shape,
+                                  neuro_tensor_t **out);
+
+// New tensor as `options` say (NULL: as `neuro_tensor_empty` in the default pool). Release `*out` once.
+//
+// Caller: `options` is NULL or readable for its `struct_size`, and its pool, where live, is not released meanwhile; `shape` is
+// readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_create(const neuro_tensor_options_t *options,
+                                   uint32_t dtype,
+                                   size_t ndim,
+                                   const int64_t *shape,
+                                   neuro_tensor_t **out);
+
+// One more reference to `tensor`, to be released once.
+neuro_status_t neuro_tensor_retain(neuro_tensor_t *tensor);
+
+// One reference to `tensor` less; with the last one its storage goes back, unless a view or an export still shares it.
+// NULL does nothing; a release after the last one is `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_tensor_release(neuro_tensor_t *tensor);
+
+// References to this handle: 1 when new, one more for each `neuro_tensor_retain`. 0 where it is not live, which sets the
+// error.
+size_t neuro_tensor_refcount(const neuro_tensor_t *tensor);
+
+// Tensors, views and exports, of this and other languages, that share the storage, this tensor included. 0 where the
+// handle is not live, which sets the error.
+size_t neuro_tensor_use_count(const neuro_tensor_t *tensor);
+
+// Number of dimensions. 0 where the handle is not live, which sets the error.
+size_t neuro_tensor_get_ndim(const neuro_tensor_t *tensor);
+
+// Lengths of the dimensions: `ndim` numbers that live as long as `tensor`. NULL where the handle is not live, which sets
+// the error.
+const int64_t *neuro_tensor_get_shape(const neuro_tensor_t *tensor);
+
+// Distances between neighbours along each dimension, in elements: `ndim` numbers that live as long as `tensor`. NULL where
+// the handle is not live, which sets the error.
+const int64_t *neuro_tensor_get_strides(const neuro_tensor_t *tensor);
+
+// Type of the elements: `NEURO_DTYPE_…`. 0 where the handle is not live, which sets the error.
+uint32_t neuro_tensor_get_dtype(const neuro_tensor_t *tensor);
+
+// Number of elements. 0 where the handle is not live, which sets the error.
+size_t neuro_tensor_get_numel(const neuro_tensor_t *tensor);
+
+// Bytes of all elements, laid side by side. 0 where the handle is not live, which sets the error.
+size_t neuro_tensor_get_nbytes(const neuro_tensor_t *tensor);
+
+// The largest power of two, up to 2 MiB, that divides the address of the first element. 0 where the handle is not live,
+// which sets the error.
+size_t neuro_tensor_get_alignment(const neuro_tensor_t *tensor);
+
+// Whether the elements lie side by side in C order. False where the handle is not live, which sets the error.
+bool neuro_tensor_is_contiguous(const neuro_tensor_t *tensor);
+
+// Whether writing is forbidden, as for files that are mapped. False where the handle is not live, which sets the error.
+bool neuro_tensor_is_readonly(const neuro_tensor_t *tensor);
+
+// Address of the first element, for reading and writing, as long as a tensor shares the storage. Elements lie as the
+// strides say. NULL for a read-only tensor and where the handle is not live, which sets the error.
+void *neuro_tensor_get_data(neuro_tensor_t *tensor);
+
+// As `neuro_tensor_get_data`, for reading; read-only tensors have it too.
+const void *neuro_tensor_get_const_data(const neuro_tensor_t *tensor);
+
+// Address of the element at `index`, which has one number for each dimension, for reading and writing.
+//
+// Caller: `index` is readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_at(neuro_tensor_t *tensor, size_t ndim, const int64_t *index, void **out);
+
+// As `neuro_tensor_at`, for reading; read-only tensors have it too.
+//
+// Caller: As `neuro_tensor_at`.
+neuro_status_t neuro_tensor_const_at(const neuro_tensor_t *tensor, size_t ndim, const int64_t *index, const void **out);
+
+// Indices `start`, `start + step` and so on of `axis`, up to but not including `end`: a view, which shares storage. `start` and
+// `end` lie in 0 to the length of the axis; for a negative `step`, one lower. Release `*out` once.
+neuro_status_t neuro_tensor_slice(const neuro_tensor_t *tensor,
+                                  size_t axis,
+                                  int64_t start,
+                                  int64_t end,
+                                  int64_t step,
+                                  neuro_tensor_t **out);
+
+// Index `index` of `axis`, without that axis: a view, which shares storage. Release `*out` once.
+neuro_status_t neuro_tensor_select(const neuro_tensor_t *tensor, size_t axis, int64_t index, neuro_tensor_t **out);
+
+// The same elements in C order under another shape: a view where strides can say it, else a copy in the default pool.
+// Release `*out` once.
+//
+// Caller: `shape` is readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_reshape(const neuro_tensor_t *tensor,
+                                    size_t ndim,
+                                    const int64_t *shape,
+                                    neuro_tensor_t **out);
+
+// The axes in reverse order: a view, which shares storage. Release `*out` once.
+neuro_status_t neuro_tensor_transpose(const neuro_tensor_t *tensor, neuro_tensor_t **out);
+
+// Dimension `i` of the view is dimension `axes[i]` of `tensor`; shares storage. `axes` names each of the `ndim` dimensions
+// once. Release `*out` once.
+//
+// Caller: `axes` is readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_permute(const neuro_tensor_t *tensor,
+                                    size_t ndim,
+                                    const size_t *axes,
+                                    neuro_tensor_t **out);
+
+// A tensor with the same elements side by side in C order: `tensor`'s own storage where they lie so already, else a copy
+// in the default pool. Release `*out` once.
+//
+// Caller: A live `tensor` is not released meanwhile, and nobody writes its elements; `out` is NULL or writable.
+neuro_status_t neuro_tensor_contiguous(const neuro_tensor_t *tensor,
+                                       neuro_tensor_t **out);
+
+// A contiguous, writable copy in `pool` (NULL: the default pool). Release `*out` once.
+//
+// Caller: Live handles are not released meanwhile, and nobody writes the elements; `out` is NULL or writable.
+neuro_status_t neuro_tensor_copy(const neuro_tensor_t *tensor, neuro_pool_t *pool, neuro_tensor_t **out);
+
+// Copies the elements of `source`, which has the same shape and dtype, to `tensor`. They may overlap.
+//
+// Caller: Live handles are not released meanwhile; nobody else uses the elements of `tensor` or writes those of `source`.
+neuro_status_t neuro_tensor_copy_from(neuro_tensor_t *tensor, const neuro_tensor_t *source);
+
+// Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`.
+//
+// Caller: `source` is readable for `bytes` and no
+// part of `tensor`.
+neuro_status_t neuro_tensor_copy_from_bytes(neuro_tensor_t *tensor,
+                                            const void *source,
+                                            size_t bytes);
+
+// Copies the elements of `tensor`, in C order, to the `bytes` bytes at `destination`; `bytes` is
+// `neuro_tensor_get_nbytes(tensor)`.
+//
+// Caller: A live `tensor` is not released meanwhile, and nobody writes its elements; `destination` is writable for `bytes` and no
+// part of `tensor`.
+neuro_status_t neuro_tensor_copy_to_bytes(const neuro_tensor_t *tensor,
+                                          void *destination,
+                                          size_t bytes);
+
+// Sets every element to `value`, rounded to the tensor's dtype. What an integer dtype cannot hold is
+// `NEURO_INVALID_ARGUMENT`.
+neuro_status_t neuro_tensor_fill_f64(neuro_tensor_t *tensor, double value);
+
+// Sets every element to `value`. What the tensor's dtype cannot hold is `NEURO_INVALID_ARGUMENT`.
+neuro_status_t neuro_tensor_fill_i64(neuro_tensor_t *tensor, int64_t value);
+
+// `tensor` for a consumer that knows the structure from before DLPack 1.0. It shares the storage and keeps it alive. Give
+// `*out` to one consumer, or call its deleter once. A read-only tensor is `NEURO_EXCHANGE`: the old structure cannot say
+// that.
+neuro_status_t neuro_tensor_to_dlpack(const neuro_tensor_t *tensor,
+                                      struct DLManagedTensor **out);
+
+// As `neuro_tensor_to_dlpack`, in the structure of DLPack 1.x; its flags say whether the tensor is read-only.
+neuro_status_t neuro_tensor_to_dlpack_versioned(const neuro_tensor_t *tensor, struct DLManagedTensorVersioned **out);
+
+// A tensor over the memory of `managed`, which is taken over on success only: its deleter is called, on any thread, when
+// the last tensor that shares the memory is released. What cannot be taken (a device other than the CPU, an impossible
+// shape, strides that leave the address space) is `NEURO_EXCHANGE` and stays the caller's. Release `*out` once.
+//
+// Caller: `managed` is NULL or a structure as DLPack defines it that no one took over before: a second import of the same one
+// cannot be told from a first. Its data is readable and writable until the deleter is called; `out` is NULL or writable.
+neuro_status_t neuro_tensor_from_dlpack(struct DLManagedTensor *managed,
+                                        neuro_tensor_t **out);
+
+// As `neuro_tensor_from_dlpack`, for the structure of DLPack 1.x. The tensor is read-only where its flags say so.
+//
+// Caller: As `neuro_tensor_from_dlpack`; data that is marked read-only need not be writable.
+neuro_status_t neuro_tensor_from_dlpack_versioned(struct DLManagedTensorVersioned *managed, neuro_tensor_t **out);
+
+// Reads all tensors of the file at `path` into `pool` (NULL: the default pool). Release `*out` once.
+//
+// Caller: `path` is NULL or a string; a live `pool` is not released meanwhile; `out` is NULL or writable.
+neuro_status_t neuro_safetensors_load(const char *path, neuro_pool_t *pool, neuro_safetensors_t **out);
+
+// Maps the file at `path`: its tensors are read-only and lie in the file's pages, with no copy. Nobody may shorten or
+// overwrite the file while a tensor of it lives. Release `*out` once.
+//
+// Caller: `path` is NULL or a string; `out` is NULL or writable.
+neuro_status_t neuro_safetensors_map(const char *path, neuro_safetensors_t **out);
+
+// One more reference to `file`, to be released once.
+neuro_status_t neuro_safetensors_retain(neuro_safetensors_t *file);
+
+// One reference to `file` less. With the last one its tensors are released too; those that were retained live on. NULL
+// does nothing; a release after the last one is `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_safetensors_release(neuro_safetensors_t *file);
+
+// Number of tensors. 0 where the handle is not live, which sets the error.
+size_t neuro_safetensors_get_count(const neuro_safetensors_t *file);
+
+// Name of tensor `index`, counted from 0 in the order of the file; lives as long as `file`. NULL past the last, and where
+// the handle is not live, which sets the error.
+const char *neuro_safetensors_get_name(const neuro_safetensors_t *file,
+                                       size_t index);
+
+// The text that the writer of the file put beside the tensors under `key`; lives as long as `file`. NULL where there is
+// none, which is no error, and where the handle is not live or `key` is NULL, which sets the error.
+//
+// Caller: `key` is NULL or a string.
+const char *neuro_safetensors_get_metadata(const neuro_safetensors_t *file, const char *key);
+
+// The tensor called `name`, borrowed: it lives as long as `file`. Keep it longer with `neuro_tensor_retain`, and release
+// only what was retained. An unknown name is `NEURO_OUT_OF_RANGE`.
+//
+// Caller: `name` is NULL or a string; `out` is NULL or writable.
+neuro_status_t neuro_safetensors_get_tensor(const neuro_safetensors_t *file,
+                                            const char *name,
+                                            neuro_tensor_t **out);
+
+// As `neuro_safetensors_get_tensor`, by its place in the order of the file.
+neuro_status_t neuro_safetensors_get_tensor_at(const neuro_safetensors_t *file, size_t index, neuro_tensor_t **out);
+
+// Writes `count` tensors under their names. A file that stands at `path` is replaced as a whole: whoever has it mapped
+// keeps the old one, and on failure it stays.
+//
+// Caller: `path` is NULL or a string; `names` and `tensors` are readable for `count`; each name is NULL or a string; live tensors
+// are not released meanwhile, and nobody writes their elements.
+neuro_status_t neuro_safetensors_save(const char *path,
+                                      const char *const *names,
+                                      neuro_tensor_t *const *tensors,
+                                      size_t count);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* NEURO_MEMORY_H */

@@ -1,0 +1,177 @@
+//! What is in a tensor: filling it, and copying in, out and between.
+//!
+//! C gives no word on who else uses the elements, so every write here is the caller's promise, as with `memcpy`.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use neuro_core::{Device, DynTensor, Error, Scalar};
+
+use crate::guard;
+use crate::pool::{neuro_pool_t, pool_or_default};
+use crate::status::{Failure, NEURO_BAD_SHAPE, Result, neuro_status_t};
+use crate::tensor::neuro_tensor_t;
+use crate::view::derive;
+
+/// A contiguous, writable copy in `pool` (NULL: the default pool). Release `*out` once.
+///
+/// # Safety
+/// Live handles are not released meanwhile, and nobody writes the elements; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_copy(
+    tensor: *const neuro_tensor_t,
+    pool: *mut neuro_pool_t,
+    out: *mut *mut neuro_tensor_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_copy";
+    // SAFETY: forwarded condition.
+    unsafe {
+        derive(OP, tensor, out, |tensor| {
+            Ok(tensor.copy_in(pool_or_default(OP, pool)?, None)?)
+        })
+    }
+}
+
+/// Copies the elements of `source`, which has the same shape and dtype, to `tensor`. They may overlap.
+///
+/// # Safety
+/// Live handles are not released meanwhile; nobody else uses the elements of `tensor` or writes those of `source`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_copy_from(
+    tensor: *mut neuro_tensor_t,
+    source: *const neuro_tensor_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_copy_from";
+    guard::status(|| {
+        // SAFETY: forwarded condition; Rust's own borrows of slices need storage that this call cannot reach: code that
+        // holds one keeps its tensor from C meanwhile.
+        unsafe {
+            let tensor: &DynTensor = guard::live(OP, tensor)?;
+            Ok(tensor.copy_from_shared(guard::live(OP, source)?)?)
+        }
+    })
+}
+
+/// Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile, and nobody else uses its elements; `source` is readable for `bytes` and no
+/// part of `tensor`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_copy_from_bytes(
+    tensor: *mut neuro_tensor_t,
+    source: *const c_void,
+    bytes: usize,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_copy_from_bytes";
+    guard::status(|| {
+        // SAFETY: forwarded condition.
+        let tensor: &DynTensor = unsafe { guard::live(OP, tensor) }?;
+        // SAFETY: forwarded condition.
+        let source = unsafe { guard::array(OP, "source", source.cast::<u8>(), bytes) }?;
+        check_host(OP, tensor)?;
+        check_length(OP, tensor, bytes)?;
+        if tensor.is_readonly() {
+            return Err(Error::ReadOnly { op: OP }.into());
+        }
+        if tensor.is_contiguous() {
+            // SAFETY: contiguous, writable and on the host: its elements are the `nbytes == source.len()` bytes from
+            // `data_ptr` on, which are no part of `source` and are used by nobody else, as this function's condition says.
+            unsafe { ptr::copy_nonoverlapping(source.as_ptr(), tensor.data_ptr(), source.len()) };
+            return Ok(());
+        }
+        let dense = DynTensor::empty(tensor.shape(), tensor.dtype())?;
+        // SAFETY: as above, for a tensor that nobody else knows.
+        unsafe { ptr::copy_nonoverlapping(source.as_ptr(), dense.data_ptr(), source.len()) };
+        // SAFETY: forwarded condition.
+        Ok(unsafe { tensor.copy_from_shared(&dense) }?)
+    })
+}
+
+/// Copies the elements of `tensor`, in C order, to the `bytes` bytes at `destination`; `bytes` is
+/// `neuro_tensor_get_nbytes(tensor)`.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile, and nobody writes its elements; `destination` is writable for `bytes` and no
+/// part of `tensor`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_copy_to_bytes(
+    tensor: *const neuro_tensor_t,
+    destination: *mut c_void,
+    bytes: usize,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_copy_to_bytes";
+    guard::status(|| {
+        // SAFETY: forwarded condition.
+        let tensor: &DynTensor = unsafe { guard::live(OP, tensor) }?;
+        check_host(OP, tensor)?;
+        check_length(OP, tensor, bytes)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        if destination.is_null() {
+            return Err(Failure::argument(OP, "destination is NULL"));
+        }
+        let dense = tensor.contiguous()?;
+        // SAFETY: contiguous and on the host: its elements are the `nbytes == bytes` bytes from `data_ptr` on;
+        // `destination` is writable for as many and apart from them, as this function's condition says.
+        unsafe { ptr::copy_nonoverlapping(dense.data_ptr(), destination.cast(), bytes) };
+        Ok(())
+    })
+}
+
+/// Sets every element to `value`, rounded to the tensor's dtype. What an integer dtype cannot hold is
+/// `NEURO_INVALID_ARGUMENT`.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile, and nobody else uses its elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_fill_f64(tensor: *mut neuro_tensor_t, value: f64) -> neuro_status_t {
+    // SAFETY: forwarded condition.
+    unsafe { fill("neuro_tensor_fill_f64", tensor, Scalar::Float(value)) }
+}
+
+/// Sets every element to `value`. What the tensor's dtype cannot hold is `NEURO_INVALID_ARGUMENT`.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile, and nobody else uses its elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_fill_i64(tensor: *mut neuro_tensor_t, value: i64) -> neuro_status_t {
+    // SAFETY: forwarded condition.
+    unsafe { fill("neuro_tensor_fill_i64", tensor, Scalar::Int(value.into())) }
+}
+
+/// # Safety
+/// A live `tensor` is not released meanwhile, and nobody else uses its elements.
+unsafe fn fill(op: &'static str, tensor: *mut neuro_tensor_t, value: Scalar) -> neuro_status_t {
+    guard::status(|| {
+        // SAFETY: forwarded condition; for slices borrowed in Rust see `neuro_tensor_copy_from`.
+        unsafe {
+            let tensor: &DynTensor = guard::live(op, tensor)?;
+            Ok(tensor.fill_shared(value)?)
+        }
+    })
+}
+
+fn check_length(op: &'static str, tensor: &DynTensor, bytes: usize) -> Result<()> {
+    if bytes == tensor.nbytes() {
+        return Ok(());
+    }
+    let message = format!(
+        "{op}: {bytes} B given for the {} B of shape {:?}",
+        tensor.nbytes(),
+        tensor.shape()
+    );
+    Err(Failure::new(NEURO_BAD_SHAPE, message))
+}
+
+fn check_host(op: &'static str, tensor: &DynTensor) -> Result<()> {
+    match tensor.device() {
+        Device::Cpu => Ok(()),
+        device => Err(Error::Unavailable {
+            what: format!("{op} on {device}"),
+            reason: "the processor cannot reach this memory; copy the tensor to the cpu first".to_owned(),
+        }
+        .into()),
+    }
+}
