@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy.random  # noqa: F401  (it keeps arrays of its own from its first import on)
 import pytest
 
 import neuro_memory as nm
@@ -20,8 +21,8 @@ def nothing_left():
     nm.hooks.numpy.uninstall()
     gc.collect()
     after = nm.stats()
-    assert not installed
-    assert (after.live_bytes, after.live_blocks) == (before.live_bytes, before.live_blocks)
+    assert not installed, "the test left the hook installed"
+    assert (after.live_bytes, after.live_blocks) == (before.live_bytes, before.live_blocks), f"{before}\n{after}"
 
 
 @pytest.fixture

@@ -208,18 +208,18 @@ unsafe extern "C" fn free(_: *mut c_void, ptr: *mut c_void, bytes: usize) {
     let Some(block) = NonNull::new(ptr.cast::<u8>()) else {
         return;
     };
-    if MemoryPool::owns(block.as_ptr()) {
-        // SAFETY: by contract nobody uses the block any more.
-        match catch_unwind(|| unsafe { MemoryPool::free(block) }) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => report(&error),
-            // The panic's message is out already; the block is lost, the process goes on.
-            Err(_) => {}
+    // SAFETY: by contract nobody uses the block any more. Foreign blocks lie in no pool and are refused.
+    match catch_unwind(|| unsafe { MemoryPool::free(block) }) {
+        Ok(Ok(())) => {}
+        // Asked only now: nearly all blocks are ours.
+        Ok(Err(_)) if !MemoryPool::owns(block.as_ptr()) => {
+            let foreign = foreign();
+            // SAFETY: not a pool's block, so it came from these functions.
+            unsafe { (foreign.free)(foreign.ctx, ptr, bytes) }
         }
-    } else {
-        let foreign = foreign();
-        // SAFETY: not a pool's block, so it came from these functions.
-        unsafe { (foreign.free)(foreign.ctx, ptr, bytes) }
+        Ok(Err(error)) => report(&error),
+        // The panic's message is out already; the block is lost, the process goes on.
+        Err(_) => {}
     }
 }
 
