@@ -158,7 +158,10 @@ for thread in threads:
     thread.join()
 assert mine.sum() == 4_999_950_000
 """
-THREADS = "threads = [threading.Thread(target=work, args=(n + 1,)) for n in range(8)]\nfor thread in threads: thread.start()"
+THREADS = """
+threads = [threading.Thread(target=work, args=(n + 1,)) for n in range(8)]
+for thread in threads: thread.start()
+"""
 
 
 def test_fork_while_eight_threads_allocate():
