@@ -1,1 +1,53 @@
-//! Placeholder.
+//! The Python module `neuro_memory._neuro_memory`: a thin skin over `neuro-core`. No logic here that C would need.
+//!
+//! One subject a file; each registers itself with one line below. `python/neuro_memory/__init__.py` re-exports the names.
+//!
+//! The C ABI is linked in and exported, so that C code that loads this extension and Python share one set of pools.
+//!
+//! The module declares nothing about free-threaded interpreters: it is built for the stable ABI of CPython 3.11, which
+//! those builds do not load.
+
+// Nothing here is called from Rust, but its symbols are what C extensions bind to.
+extern crate neuro_memory as _;
+
+#[deny(unsafe_code)]
+mod array;
+mod buffer;
+#[deny(unsafe_code)]
+mod create;
+mod dlpack;
+#[deny(unsafe_code)]
+mod dtype;
+#[deny(unsafe_code)]
+mod element;
+#[deny(unsafe_code)]
+mod error;
+#[deny(unsafe_code)]
+mod index;
+#[deny(unsafe_code)]
+mod pickle;
+#[deny(unsafe_code)]
+mod pool;
+#[deny(unsafe_code)]
+mod safetensors;
+#[deny(unsafe_code)]
+mod shape;
+mod tensor;
+
+use pyo3::prelude::*;
+
+/// Native part of `neuro_memory`.
+#[pymodule]
+fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    error::register(module)?;
+    pool::register(module)?;
+    tensor::register(module)?;
+    create::register(module)?;
+    array::register(module)?;
+    buffer::register(module)?;
+    dlpack::register(module)?;
+    pickle::register(module)?;
+    safetensors::register(module)?;
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! Pools, the blocks that come from them, and statistics.
+
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+
+use neuro_core::{Init, MemoryPool, PoolStats};
+
+use crate::guard::{self, Handle};
+use crate::handles::Table;
+use crate::status::{Failure, Result, neuro_status_t};
+use crate::structs::{self, SizedStruct};
+
+/// A pool of memory. Any thread may use it. Its memory lives until its last handle is released and its last block is freed.
+pub struct neuro_pool_t(());
+
+impl Handle for MemoryPool {
+    type Opaque = neuro_pool_t;
+    const NAME: &'static str = "neuro_pool_t";
+    fn table() -> &'static Table<Self> {
+        static TABLE: Table<MemoryPool> = Table::new(1);
+        &TABLE
+    }
+}
+
+/// How to make a pool. Set it to zeros, then `struct_size`, then what differs.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct neuro_pool_options_t {
+    /// `sizeof(neuro_pool_options_t)`.
+    pub struct_size: usize,
+    /// Bytes that the pool's blocks may take together. 0: no limit.
+    pub limit_bytes: usize,
+    /// Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
+    pub alignment: usize,
+}
+
+// SAFETY: repr(C), three integers of the same size, `struct_size` first.
+unsafe impl SizedStruct for neuro_pool_options_t {}
+
+/// What a pool holds. Set `struct_size` before the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct neuro_pool_stats_t {
+    /// `sizeof(neuro_pool_stats_t)`, set by the caller.
+    pub struct_size: usize,
+    /// Bytes that live blocks may take together. 0: no limit.
+    pub limit_bytes: usize,
+    /// Bytes to which blocks are aligned.
+    pub alignment: usize,
+    /// Bytes in live blocks now.
+    pub live_bytes: usize,
+    /// The most bytes that were in live blocks at one time.
+    pub peak_bytes: usize,
+    /// Bytes of address space held.
+    pub reserved_bytes: usize,
+    /// Bytes of it that may take up memory.
+    pub committed_bytes: usize,
+    /// Bytes of the pool's own records.
+    pub side_bytes: usize,
+    /// Live blocks now.
+    pub live_blocks: usize,
+    /// The most blocks that were live at one time.
+    pub peak_blocks: usize,
+    /// Blocks handed out since the beginning.
+    pub total_allocations: u64,
+    /// Regions of address space.
+    pub regions: usize,
+    /// Free runs, in all regions together.
+    pub free_runs: usize,
+    /// Bytes of the largest free run.
+    pub largest_free_bytes: usize,
+}
+
+// SAFETY: repr(C), integers of the same size (u64 and a 64-bit usize), `struct_size` first.
+unsafe impl SizedStruct for neuro_pool_stats_t {}
+
+impl From<PoolStats> for neuro_pool_stats_t {
+    fn from(stats: PoolStats) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            limit_bytes: stats.limit_bytes.unwrap_or(0),
+            alignment: stats.alignment,
+            live_bytes: stats.live_bytes,
+            peak_bytes: stats.peak_bytes,
+            reserved_bytes: stats.reserved_bytes,
+            committed_bytes: stats.committed_bytes,
+            side_bytes: stats.side_bytes,
+            live_blocks: stats.live_blocks,
+            peak_blocks: stats.peak_blocks,
+            total_allocations: stats.total_allocations,
+            regions: stats.regions,
+            free_runs: stats.free_runs,
+            largest_free_bytes: stats.largest_free_bytes,
+        }
+    }
+}
+
+/// New pool. NULL options: no limit, blocks aligned to 64 bytes. Options that cannot be met are reported by the first
+/// allocation. Release `*out` once.
+///
+/// # Safety
+/// `options` is NULL or readable for its `struct_size`; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_create(
+    options: *const neuro_pool_options_t,
+    out: *mut *mut neuro_pool_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_pool_create";
+    let make = || {
+        // SAFETY: as this function's condition says.
+        let options = unsafe { structs::read(OP, options) }?;
+        let pool = match options.limit_bytes {
+            0 => MemoryPool::unlimited(),
+            limit => MemoryPool::new(limit),
+        };
+        Ok(match options.alignment {
+            0 => pool,
+            alignment => pool.with_alignment(alignment),
+        })
+    };
+    // SAFETY: as this function's condition says.
+    unsafe { guard::give_handle(OP, out, make) }
+}
+
+/// The default pool, which is used wherever a NULL pool is given. The handle is a reference of the caller's own: release
+/// it once.
+///
+/// # Safety
+/// `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_default(out: *mut *mut neuro_pool_t) -> neuro_status_t {
+    // SAFETY: as this function's condition says.
+    unsafe { guard::give_handle("neuro_pool_default", out, || Ok(MemoryPool::global().clone())) }
+}
+
+/// One more reference to `pool`, to be released once.
+#[unsafe(no_mangle)]
+pub extern "C" fn neuro_pool_retain(pool: *mut neuro_pool_t) -> neuro_status_t {
+    guard::retain::<MemoryPool>("neuro_pool_retain", pool)
+}
+
+/// One reference to `pool` less. Its blocks and tensors live on. NULL does nothing; a release after the last one is
+/// `NEURO_INVALID_FREE` and does nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn neuro_pool_release(pool: *mut neuro_pool_t) -> neuro_status_t {
+    guard::release::<MemoryPool>("neuro_pool_release", pool)
+}
+
+/// A block of at least `bytes` bytes, contents undefined, from `pool` (NULL: the default pool), aligned to `alignment`
+/// bytes (0: as the pool is). 0 bytes give a block of its own too. Free it with `neuro_pool_free`.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_allocate(
+    pool: *mut neuro_pool_t,
+    bytes: usize,
+    alignment: usize,
+    out: *mut *mut c_void,
+) -> neuro_status_t {
+    // SAFETY: forwarded condition.
+    unsafe { allocate("neuro_pool_allocate", pool, bytes, alignment, Init::Uninit, out) }
+}
+
+/// As `neuro_pool_allocate`; the block is all zeros.
+///
+/// # Safety
+/// As `neuro_pool_allocate`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_allocate_zeroed(
+    pool: *mut neuro_pool_t,
+    bytes: usize,
+    alignment: usize,
+    out: *mut *mut c_void,
+) -> neuro_status_t {
+    // SAFETY: forwarded condition.
+    unsafe { allocate("neuro_pool_allocate_zeroed", pool, bytes, alignment, Init::Zeroed, out) }
+}
+
+/// A block of the same pool with at least `bytes` bytes and the contents of `block`, which is used up; in place where it
+/// can be. On failure `*out` is NULL and `block` is as it was: do not let `out` point to the only copy of `block`.
+///
+/// # Safety
+/// Nobody uses `block` meanwhile, or after success; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_reallocate(
+    block: *mut c_void,
+    bytes: usize,
+    alignment: usize,
+    out: *mut *mut c_void,
+) -> neuro_status_t {
+    const OP: &str = "neuro_pool_reallocate";
+    let reallocate = || {
+        let block = NonNull::new(block.cast())
+            .ok_or_else(|| Failure::argument(OP, "block is NULL; take a new one with neuro_pool_allocate"))?;
+        // SAFETY: the pool finds out whether `block` is a live block; nobody else uses it, as this function's condition says.
+        let new = unsafe { MemoryPool::reallocate(block, bytes, or_default(alignment)) }?;
+        Ok(new.as_ptr().cast())
+    };
+    // SAFETY: as this function's condition says.
+    unsafe { guard::give(OP, out, ptr::null_mut(), reallocate) }
+}
+
+/// Gives `block` back to the pool it came from, whichever that is. NULL does nothing. What is not the start of a live
+/// block is `NEURO_INVALID_FREE` and does nothing.
+///
+/// # Safety
+/// Nobody uses `block` any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_free(block: *mut c_void) -> neuro_status_t {
+    guard::status(|| match NonNull::new(block.cast()) {
+        // SAFETY: the pool finds out whether `block` is a live block; nobody uses it, as this function's condition says.
+        Some(block) => Ok(unsafe { MemoryPool::free(block) }?),
+        None => Ok(()),
+    })
+}
+
+/// Gives unused memory of `pool` (NULL: the default pool) back to the system, all but `keep_bytes`. `*given_back`, if not
+/// NULL, becomes the number of bytes.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile; `given_back` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_trim(
+    pool: *mut neuro_pool_t,
+    keep_bytes: usize,
+    given_back: *mut usize,
+) -> neuro_status_t {
+    // SAFETY: as this function's condition says.
+    unsafe {
+        trim("neuro_pool_trim", given_back, || {
+            Ok(pool_or_default("neuro_pool_trim", pool)?.trim(keep_bytes))
+        })
+    }
+}
+
+/// As `neuro_pool_trim`, for all pools of the process together.
+///
+/// # Safety
+/// `given_back` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_trim(keep_bytes: usize, given_back: *mut usize) -> neuro_status_t {
+    // SAFETY: as this function's condition says.
+    unsafe { trim("neuro_trim", given_back, || Ok(MemoryPool::trim_all(keep_bytes))) }
+}
+
+/// What `pool` (NULL: the default pool) holds. Set `out->struct_size` first.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile; `out` is NULL or writable for its `struct_size`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_get_stats(
+    pool: *const neuro_pool_t,
+    out: *mut neuro_pool_stats_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_pool_get_stats";
+    // SAFETY: as this function's condition says.
+    unsafe { give_stats(OP, out, || Ok(pool_or_default(OP, pool)?.stats())) }
+}
+
+/// What all pools of the process hold together. Its limit is 0. Set `out->struct_size` first.
+///
+/// # Safety
+/// `out` is NULL or writable for its `struct_size`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_get_stats(out: *mut neuro_pool_stats_t) -> neuro_status_t {
+    // SAFETY: as this function's condition says.
+    unsafe { give_stats("neuro_get_stats", out, || Ok(MemoryPool::global_stats())) }
+}
+
+/// Lets the peaks of `pool` (NULL: the default pool) begin again at what is live now.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_reset_peak(pool: *mut neuro_pool_t) -> neuro_status_t {
+    guard::status(|| {
+        // SAFETY: as this function's condition says.
+        unsafe { pool_or_default("neuro_pool_reset_peak", pool) }?.reset_peak();
+        Ok(())
+    })
+}
+
+/// The pool behind a handle; the default pool behind NULL.
+///
+/// # Safety
+/// A live `pool` is not released during `'a`.
+pub(crate) unsafe fn pool_or_default<'a>(op: &'static str, pool: *const neuro_pool_t) -> Result<&'a MemoryPool> {
+    if pool.is_null() {
+        return Ok(MemoryPool::global());
+    }
+    // SAFETY: forwarded condition.
+    unsafe { guard::live(op, pool) }
+}
+
+/// 0 stands for the pool's own alignment.
+pub(crate) fn or_default(alignment: usize) -> Option<usize> {
+    (alignment != 0).then_some(alignment)
+}
+
+/// # Safety
+/// As [`neuro_pool_allocate`].
+unsafe fn allocate(
+    op: &'static str,
+    pool: *mut neuro_pool_t,
+    bytes: usize,
+    alignment: usize,
+    init: Init,
+    out: *mut *mut c_void,
+) -> neuro_status_t {
+    let take = || {
+        // SAFETY: forwarded condition.
+        let pool = unsafe { pool_or_default(op, pool) }?;
+        Ok(pool.allocate_bytes(bytes, or_default(alignment), init)?.as_ptr().cast())
+    };
+    // SAFETY: forwarded condition.
+    unsafe { guard::give(op, out, ptr::null_mut(), take) }
+}
+
+/// # Safety
+/// `given_back` is NULL or writable.
+unsafe fn trim(op: &'static str, given_back: *mut usize, body: impl FnOnce() -> Result<usize>) -> neuro_status_t {
+    if given_back.is_null() {
+        return guard::status(|| body().map(drop));
+    }
+    // SAFETY: forwarded condition.
+    unsafe { guard::give(op, given_back, 0, body) }
+}
+
+/// # Safety
+/// `out` is NULL or writable for its `struct_size`.
+unsafe fn give_stats(
+    op: &'static str,
+    out: *mut neuro_pool_stats_t,
+    body: impl FnOnce() -> Result<PoolStats>,
+) -> neuro_status_t {
+    guard::status(|| {
+        if out.is_null() {
+            return Err(Failure::argument(op, "out is NULL"));
+        }
+        // SAFETY: not NULL; writable for its `struct_size` as forwarded.
+        unsafe { structs::write(op, out, &body()?.into()) }
+    })
+}

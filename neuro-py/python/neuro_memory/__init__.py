@@ -1,0 +1,75 @@
+"""Pooled, aligned, reference-counted memory for ML code.
+
+Tensors live in pools: 64-byte aligned, recycled, bounded by a limit, counted to the byte. NumPy, JAX and PyArrow read and
+write the same memory, through the buffer protocol and DLPack, without a copy.
+
+    >>> import neuro_memory as nm
+    >>> pool = nm.MemoryPool(limit=1 << 20)
+    >>> t = pool.zeros((2, 3))
+    >>> t.numpy()[1] = 7
+    >>> t.tolist()
+    [[0.0, 0.0, 0.0], [7.0, 7.0, 7.0]]
+    >>> pool.stats().live_blocks
+    1
+
+`neuro_memory.hooks`, loaded when first named, puts the arrays of other libraries into pools.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ._neuro_memory import (
+    MemoryPool,
+    NeuroMemoryError,
+    OutOfMemoryError,
+    PoolStats,
+    Tensor,
+    __version__,
+    asarray,
+    default_pool,
+    empty,
+    from_buffer,
+    from_dlpack,
+    full,
+    load_file,
+    load_metadata,
+    ones,
+    save_file,
+    stats,
+    trim,
+    zeros,
+)
+
+if TYPE_CHECKING:
+    from . import hooks as hooks
+
+__all__ = [
+    "MemoryPool",
+    "NeuroMemoryError",
+    "OutOfMemoryError",
+    "PoolStats",
+    "Tensor",
+    "__version__",
+    "asarray",
+    "default_pool",
+    "empty",
+    "from_buffer",
+    "from_dlpack",
+    "full",
+    "hooks",
+    "load_file",
+    "load_metadata",
+    "ones",
+    "save_file",
+    "stats",
+    "trim",
+    "zeros",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Hooks are for programs that ask for them: nobody else pays for their import.
+    if name == "hooks":
+        return importlib.import_module(".hooks", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

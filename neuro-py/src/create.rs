@@ -1,0 +1,171 @@
+//! Making tensors: empty, zeros, ones, full, in the default pool or in one that is named.
+
+use neuro_core::{Device, DynTensor, Error, MemoryPool, Scalar};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::error::raise;
+use crate::pool::PyMemoryPool;
+use crate::tensor::{PyTensor, detached};
+use crate::{dtype, element, shape};
+
+/// Tensor whose contents are whatever was there.
+#[pyfunction]
+#[pyo3(
+    signature = (shape, dtype=None, *, alignment=None, device=None, pool=None),
+    text_signature = "(shape, dtype='float32', *, alignment=None, device='cpu', pool=None)"
+)]
+fn empty(
+    shape: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+    device: Option<&Bound<'_, PyAny>>,
+    pool: Option<&Bound<'_, PyMemoryPool>>,
+) -> PyResult<PyTensor> {
+    check_device(device)?;
+    empty_in(pool_of(pool), shape, dtype, alignment)
+}
+
+/// Tensor of zeros.
+#[pyfunction]
+#[pyo3(
+    signature = (shape, dtype=None, *, alignment=None, device=None, pool=None),
+    text_signature = "(shape, dtype='float32', *, alignment=None, device='cpu', pool=None)"
+)]
+fn zeros(
+    py: Python<'_>,
+    shape: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+    device: Option<&Bound<'_, PyAny>>,
+    pool: Option<&Bound<'_, PyMemoryPool>>,
+) -> PyResult<PyTensor> {
+    check_device(device)?;
+    zeros_in(py, pool_of(pool), shape, dtype, alignment)
+}
+
+/// Tensor of ones.
+#[pyfunction]
+#[pyo3(
+    signature = (shape, dtype=None, *, alignment=None, device=None, pool=None),
+    text_signature = "(shape, dtype='float32', *, alignment=None, device='cpu', pool=None)"
+)]
+fn ones(
+    py: Python<'_>,
+    shape: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+    device: Option<&Bound<'_, PyAny>>,
+    pool: Option<&Bound<'_, PyMemoryPool>>,
+) -> PyResult<PyTensor> {
+    check_device(device)?;
+    ones_in(py, pool_of(pool), shape, dtype, alignment)
+}
+
+/// Tensor with `value` everywhere.
+#[pyfunction]
+#[pyo3(
+    signature = (shape, value, dtype=None, *, alignment=None, device=None, pool=None),
+    text_signature = "(shape, value, dtype='float32', *, alignment=None, device='cpu', pool=None)"
+)]
+fn full(
+    shape: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+    device: Option<&Bound<'_, PyAny>>,
+    pool: Option<&Bound<'_, PyMemoryPool>>,
+) -> PyResult<PyTensor> {
+    check_device(device)?;
+    full_in(pool_of(pool), shape, value, dtype, alignment)
+}
+
+fn pool_of<'a>(pool: Option<&'a Bound<'_, PyMemoryPool>>) -> &'a MemoryPool {
+    pool.map_or(MemoryPool::global(), |pool| &pool.get().inner)
+}
+
+/// Refuses every device but the host, by name.
+pub(crate) fn check_device(device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let Some(device) = device else { return Ok(()) };
+    let device: Device = device.cast::<PyString>()?.to_str()?.parse().map_err(raise)?;
+    if device == Device::Cpu {
+        return Ok(());
+    }
+    Err(raise(Error::Unavailable {
+        what: format!("device {device}"),
+        reason: "this build knows host memory only; use device=\"cpu\"".to_owned(),
+    }))
+}
+
+pub(crate) fn empty_in(
+    pool: &MemoryPool,
+    shape: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+) -> PyResult<PyTensor> {
+    let (shape, dtype) = (shape::parse(shape)?, dtype::parse_or_default(dtype)?);
+    DynTensor::empty_in(pool, alignment, &shape, dtype)
+        .map(PyTensor::from)
+        .map_err(raise)
+}
+
+pub(crate) fn zeros_in(
+    py: Python<'_>,
+    pool: &MemoryPool,
+    shape: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+) -> PyResult<PyTensor> {
+    let (shape, dtype) = (shape::parse(shape)?, dtype::parse_or_default(dtype)?);
+    detached(py, guess_bytes(&shape, dtype.size()), || {
+        DynTensor::zeros_in(pool, alignment, &shape, dtype)
+    })
+    .map(PyTensor::from)
+}
+
+pub(crate) fn ones_in(
+    py: Python<'_>,
+    pool: &MemoryPool,
+    shape: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+) -> PyResult<PyTensor> {
+    filled(py, pool, shape, Scalar::Int(1), dtype, alignment)
+}
+
+pub(crate) fn full_in(
+    pool: &MemoryPool,
+    shape: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+) -> PyResult<PyTensor> {
+    filled(shape.py(), pool, shape, element::scalar(value)?, dtype, alignment)
+}
+
+fn filled(
+    py: Python<'_>,
+    pool: &MemoryPool,
+    shape: &Bound<'_, PyAny>,
+    value: Scalar,
+    dtype: Option<&Bound<'_, PyAny>>,
+    alignment: Option<usize>,
+) -> PyResult<PyTensor> {
+    let (shape, dtype) = (shape::parse(shape)?, dtype::parse_or_default(dtype)?);
+    detached(py, guess_bytes(&shape, dtype.size()), || {
+        DynTensor::full_in(pool, alignment, &shape, dtype, value)
+    })
+    .map(PyTensor::from)
+}
+
+/// Bytes of a shape that nobody has checked yet: decides only whether the GIL is released.
+fn guess_bytes(shape: &[usize], itemsize: usize) -> usize {
+    shape.iter().fold(itemsize, |bytes, &dim| bytes.saturating_mul(dim))
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(empty, module)?)?;
+    module.add_function(wrap_pyfunction!(zeros, module)?)?;
+    module.add_function(wrap_pyfunction!(ones, module)?)?;
+    module.add_function(wrap_pyfunction!(full, module)?)
+}

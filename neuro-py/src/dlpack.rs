@@ -1,0 +1,253 @@
+//! DLPack through capsules: `__dlpack__`, `__dlpack_device__` and `from_dlpack`, old form and versioned.
+//!
+//! Invariants:
+//! - C1: a capsule named `dltensor` or `dltensor_versioned` owns the struct it points to; whoever takes the struct renames
+//!   the capsule `used_...` first thing after, and a capsule of that name owns nothing.
+//! - C2: a refusal is a `BufferError` and consumes nothing. Never a `TypeError`: consumers take that for a producer without
+//!   the keyword, and ask again with less.
+//!
+//! Absent on purpose: the structs and their checks (`neuro_core::dlpack`), which C uses as well.
+
+use std::ffi::{CStr, c_void};
+use std::ptr::{self, NonNull};
+
+use neuro_core::DynTensor;
+use neuro_core::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned};
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
+use pyo3::{ffi, intern};
+
+use crate::create::check_device;
+use crate::error::raise;
+use crate::tensor::{PyTensor, detached};
+
+const OLD: &CStr = c"dltensor";
+const OLD_USED: &CStr = c"used_dltensor";
+const VERSIONED: &CStr = c"dltensor_versioned";
+const VERSIONED_USED: &CStr = c"used_dltensor_versioned";
+
+/// The newest DLPack this side reads.
+const NEWEST: (u32, u32) = (dlpack::DLPACK_MAJOR_VERSION, dlpack::DLPACK_MINOR_VERSION);
+
+/// The device type and number of host memory.
+const CPU: (i32, i32) = (dlpack::DL_CPU, 0);
+
+#[pymethods]
+impl PyTensor {
+    /// The device type and number DLPack knows the memory by: (1, 0), the host.
+    fn __dlpack_device__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        static DEVICE: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+        let device = DEVICE.get_or_try_init(py, || CPU.into_pyobject(py).map(Bound::unbind))?;
+        Ok(device.bind(py).clone())
+    }
+
+    /// Capsule that shares the tensor: versioned where `max_version` says that the consumer takes it.
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
+    fn __dlpack__<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<&Bound<'py, PyAny>>,
+        max_version: Option<&Bound<'py, PyAny>>,
+        dl_device: Option<&Bound<'py, PyAny>>,
+        copy: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
+        if let Some(stream) = stream
+            && stream.extract::<i64>().ok() != Some(-1)
+        {
+            return refuse(format!("stream {stream} means nothing for host memory; pass None"));
+        }
+        if let Some(device) = dl_device
+            && device.extract::<(i32, i32)>().ok() != Some(CPU)
+        {
+            return refuse(format!(
+                "device {device} was asked for, but the tensor lies on {CPU:?}, the host"
+            ));
+        }
+        let versioned = match max_version {
+            None => false,
+            Some(version) => match version.extract::<(u32, u32)>() {
+                Ok((major, _)) => major >= 1,
+                Err(_) => return refuse(format!("max_version must be (major, minor), not {version}")),
+            },
+        };
+        let copied;
+        let mut tensor = &self.inner;
+        let is_copy = match copy.map(|copy| copy.is_truthy()) {
+            None => false,
+            Some(Ok(copy)) => copy,
+            Some(Err(_)) => return refuse("copy must be True, False or None".to_owned()),
+        };
+        if is_copy {
+            copied = detached(py, tensor.nbytes(), || tensor.copy())?;
+            tensor = &copied;
+        }
+        if versioned {
+            let managed = dlpack::export_versioned(tensor).map_err(raise)?;
+            if is_copy {
+                // SAFETY: made above, and not yet shared with anyone.
+                unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
+            }
+            capsule(py, managed.cast(), VERSIONED, drop_versioned)
+        } else {
+            capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old)
+        }
+    }
+}
+
+fn refuse<T>(why: String) -> PyResult<T> {
+    Err(PyBufferError::new_err(why))
+}
+
+/// A capsule that owns `managed` (C1).
+fn capsule<'py>(
+    py: Python<'py>,
+    managed: NonNull<c_void>,
+    name: &'static CStr,
+    destructor: unsafe extern "C" fn(*mut ffi::PyObject),
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; the pointer is not NULL, the name static, and the destructor expects what `managed` is.
+    unsafe {
+        let capsule = ffi::PyCapsule_New(managed.as_ptr(), name.as_ptr(), Some(destructor));
+        Bound::from_owned_ptr_or_err(py, capsule)
+    }
+}
+
+/// Frees the struct of a capsule that nobody took.
+///
+/// # Safety
+/// Called by the interpreter with a capsule that [`capsule`] made.
+unsafe extern "C" fn drop_old(capsule: *mut ffi::PyObject) {
+    // SAFETY: our capsule; the struct behind this name is still its own (C1).
+    unsafe {
+        free_unused(capsule, OLD, |managed| {
+            let managed = managed.cast::<DLManagedTensor>();
+            if let Some(deleter) = (*managed).deleter {
+                deleter(managed);
+            }
+        });
+    }
+}
+
+/// Frees the struct of a versioned capsule that nobody took.
+///
+/// # Safety
+/// As [`drop_old`].
+unsafe extern "C" fn drop_versioned(capsule: *mut ffi::PyObject) {
+    // SAFETY: as in `drop_old`.
+    unsafe {
+        free_unused(capsule, VERSIONED, |managed| {
+            let managed = managed.cast::<DLManagedTensorVersioned>();
+            if let Some(deleter) = (*managed).deleter {
+                deleter(managed);
+            }
+        });
+    }
+}
+
+/// Runs `free` on the struct of `capsule`, if the capsule still has the name `name`.
+///
+/// # Safety
+/// Attached; `capsule` is a live capsule, and `free` frees what a capsule of this name points to.
+unsafe fn free_unused(capsule: *mut ffi::PyObject, name: &'static CStr, free: impl FnOnce(*mut c_void)) {
+    // SAFETY: attached, by the contract. An exception may be pending, and freeing foreign memory may run Python code,
+    // so it is put aside meanwhile.
+    unsafe {
+        if ffi::PyCapsule_IsValid(capsule, name.as_ptr()) == 0 {
+            return;
+        }
+        let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
+        free(ffi::PyCapsule_GetPointer(capsule, name.as_ptr()));
+        ffi::PyErr_Restore(class, value, traceback);
+    }
+}
+
+/// Tensor over the memory of `x`, an object with `__dlpack__` or a capsule. Shares unless `copy` is true.
+///
+/// device: None or "cpu".
+/// copy: True copies into the default pool, False refuses to copy, None shares where it can.
+#[pyfunction]
+#[pyo3(signature = (x, *, device=None, copy=None))]
+pub(crate) fn from_dlpack(
+    x: &Bound<'_, PyAny>,
+    device: Option<&Bound<'_, PyAny>>,
+    copy: Option<bool>,
+) -> PyResult<PyTensor> {
+    let py = x.py();
+    check_device(device)?;
+    let shared = match x.cast::<PyCapsule>() {
+        Ok(capsule) => take(capsule)?,
+        Err(_) => take(&ask(x, copy == Some(false))?)?,
+    };
+    if copy == Some(true) {
+        return detached(py, shared.nbytes(), || shared.copy()).map(PyTensor::from);
+    }
+    Ok(shared.into())
+}
+
+/// A capsule from the producer `x`: versioned where it knows how.
+fn ask<'py>(x: &Bound<'py, PyAny>, never_copy: bool) -> PyResult<Bound<'py, PyCapsule>> {
+    let py = x.py();
+    let Some(dlpack) = x.getattr_opt(intern!(py, "__dlpack__"))? else {
+        return Err(PyTypeError::new_err(format!(
+            "{} has no __dlpack__ method",
+            x.get_type()
+        )));
+    };
+    if let Some(device) = x.getattr_opt(intern!(py, "__dlpack_device__"))? {
+        let device = device.call0()?;
+        let (kind, _): (i32, i32) = device.extract()?;
+        if !matches!(kind, dlpack::DL_CPU | dlpack::DL_CUDA_HOST) {
+            return refuse(format!(
+                "{} lies on device {device}, and only host memory (1, or 3 for pinned) is taken; move it to the CPU first",
+                x.get_type()
+            ));
+        }
+    }
+    let options = PyDict::new(py);
+    options.set_item(intern!(py, "max_version"), NEWEST)?;
+    if never_copy {
+        options.set_item(intern!(py, "copy"), false)?;
+    }
+    let capsule = match dlpack.call((), Some(&options)) {
+        // A producer from before these keywords.
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => dlpack.call0()?,
+        other => other?,
+    };
+    Ok(capsule.cast_into::<PyCapsule>()?)
+}
+
+/// Moves the struct out of a capsule (C1); on failure the capsule keeps it (C2).
+fn take(capsule: &Bound<'_, PyCapsule>) -> PyResult<DynTensor> {
+    let raw = capsule.as_ptr();
+    let pointer = |name: &CStr| {
+        // SAFETY: attached, and a live capsule; GetPointer is called only where the name is right.
+        unsafe {
+            (ffi::PyCapsule_IsValid(raw, name.as_ptr()) != 0)
+                .then(|| NonNull::new(ffi::PyCapsule_GetPointer(raw, name.as_ptr())))
+                .flatten()
+        }
+    };
+    let (tensor, used) = if let Some(managed) = pointer(VERSIONED) {
+        // SAFETY: a capsule of this name owns such a struct (C1), and gives it up below.
+        (unsafe { dlpack::import_versioned(managed.cast()) }, VERSIONED_USED)
+    } else if let Some(managed) = pointer(OLD) {
+        // SAFETY: as above.
+        (unsafe { dlpack::import(managed.cast()) }, OLD_USED)
+    } else if pointer(VERSIONED_USED).is_some() || pointer(OLD_USED).is_some() {
+        return refuse("the capsule was used already; ask its producer for a new one".to_owned());
+    } else {
+        return refuse("not a DLPack capsule; its name must be dltensor or dltensor_versioned".to_owned());
+    };
+    let tensor = tensor.map_err(raise)?;
+    // SAFETY: attached, a live capsule, a static name. It cannot fail on a valid capsule.
+    unsafe { ffi::PyCapsule_SetName(raw, used.as_ptr()) };
+    Ok(tensor)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(from_dlpack, module)?)
+}

@@ -1,0 +1,43 @@
+"""What all tests share: the check that each gives back every block it took."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+import neuro_memory as nm
+
+DTYPES = [
+    "bool",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+]
+NUMPY_DTYPES = [name for name in DTYPES if name != "bfloat16"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Every test leaves as many live blocks, in all pools together, as it found."""
+    gc.collect()
+    before = nm.stats().live_blocks
+    yield
+    gc.collect()
+    assert nm.stats().live_blocks == before
+
+
+@pytest.fixture
+def pool() -> nm.MemoryPool:
+    """A pool of the test's own."""
+    return nm.MemoryPool(limit=64 << 20)

@@ -1,0 +1,22 @@
+"""A program whose types must check: what the stubs promise to users."""
+
+import numpy as np
+
+import neuro_memory as nm
+
+pool: nm.MemoryPool = nm.MemoryPool(limit=1 << 20, alignment=4096)
+tensor: nm.Tensor = pool.full((2, 3), 1.5, np.float64)
+address: int = tensor.data_ptr
+part: nm.Tensor = tensor.reshape(3, -1).transpose(1, 0)
+tensor[0, ...] = 2
+tensor.copy_from(np.zeros((2, 3)))
+view: memoryview = memoryview(tensor)
+array = np.from_dlpack(tensor)
+shared: nm.Tensor = nm.from_dlpack(array, copy=False)
+loaded: dict[str, nm.Tensor] = nm.load_file("weights.safetensors", pool, mmap=False)
+nm.save_file({"a": tensor, "b": array}, "weights.safetensors", metadata={"k": "v"})
+live: int = pool.stats().live_bytes + nm.stats().peak_blocks
+try:
+    nm.zeros((2, 3), "float32", device="cpu", pool=pool)
+except nm.OutOfMemoryError as error:
+    everything: MemoryError = error
