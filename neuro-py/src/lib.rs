@@ -24,6 +24,7 @@ mod element;
 mod error;
 #[deny(unsafe_code)]
 mod index;
+mod numpy_hook;
 #[deny(unsafe_code)]
 mod pickle;
 #[deny(unsafe_code)]
@@ -49,5 +50,6 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     dlpack::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
+    numpy_hook::register(module)?;
     Ok(())
 }
