@@ -9,10 +9,13 @@ import operator
 import threading
 import warnings
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _neuro_memory as _core
 from .._neuro_memory import MemoryPool
+
+if TYPE_CHECKING:
+    from typing_extensions import CapsuleType
 
 __all__ = ["numpy"]
 
@@ -20,7 +23,7 @@ _MAX_ALIGNMENT = 2 << 20
 
 # The scopes entered in this context, innermost last, each with the NumPy handler that was set before it. In a context
 # variable because NumPy keeps the handler in one too: every thread and every asyncio task has its own.
-_entered: contextvars.ContextVar[tuple[tuple["NumpyScope", object], ...]] = contextvars.ContextVar(
+_entered: contextvars.ContextVar[tuple[tuple["NumpyScope", "CapsuleType"], ...]] = contextvars.ContextVar(
     "neuro_memory.hooks.numpy", default=()
 )
 
@@ -72,7 +75,7 @@ class NumpyHook:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._installed: str | None = None
+        self._installed: Literal["process", "threads"] | None = None
         self._threads: _ThreadHook | None = None
 
     def __call__(self, pool: MemoryPool | None = None, alignment: int = 64) -> NumpyScope:
@@ -119,7 +122,7 @@ class NumpyHook:
         return self._installed is not None
 
     @property
-    def reach(self) -> str | None:
+    def reach(self) -> Literal["process", "threads"] | None:
         """What ``install`` reached: ``"process"``, ``"threads"`` (see ``install``), or None."""
         return self._installed
 
@@ -136,7 +139,7 @@ class NumpyHook:
 class _ThreadHook:
     """The second-best ``install``: NumPy's context variable, set here and in each thread that ``threading`` starts."""
 
-    def __init__(self, handler: object) -> None:
+    def __init__(self, handler: "CapsuleType") -> None:
         self._handler = handler
         self._start = threading.Thread.start
         self._before = _core._numpy_set_handler(handler)
