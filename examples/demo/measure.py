@@ -1,4 +1,4 @@
-"""Runs the same work on NumPy's own memory and on a pool, in turn, and keeps what each run cost and whether the bits agree."""
+"""Runs the same work on NumPy's own memory and on a pool, in turn: what each run cost, and whether the bits agree."""
 
 import hashlib
 import resource

@@ -51,6 +51,5 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
-    numpy_hook::register(module)?;
     Ok(())
 }
