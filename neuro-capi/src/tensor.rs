@@ -345,9 +345,9 @@ unsafe fn create(
     let (pool, shape) = unsafe { (pool_or_default(op, options.pool)?, guard::shape(op, ndim, shape)?) };
     let alignment = or_default(options.alignment);
     Ok(if options.flags & NEURO_TENSOR_ZEROED != 0 {
-        DynTensor::zeros_in(pool, alignment, &shape, dtype)?
+        DynTensor::zeros_in(pool, alignment, shape, dtype)?
     } else {
-        DynTensor::empty_in(pool, alignment, &shape, dtype)?
+        DynTensor::empty_in(pool, alignment, shape, dtype)?
     })
 }
 
@@ -385,10 +385,8 @@ unsafe fn writable_data(op: &'static str, tensor: *mut neuro_tensor_t) -> Result
 /// A live `tensor` is not released meanwhile; `index` is readable for `ndim`.
 unsafe fn element(op: &'static str, tensor: *const neuro_tensor_t, ndim: usize, index: *const i64) -> Result<isize> {
     // SAFETY: forwarded condition.
-    let (tensor, index): (&DynTensor, _) =
-        unsafe { (guard::live(op, tensor)?, guard::array(op, "index", index, ndim)?) };
-    let index: Vec<usize> = index.iter().map(|&at| guard::index(op, at)).collect::<Result<_>>()?;
+    let (tensor, index): (&DynTensor, _) = unsafe { (guard::live(op, tensor)?, guard::indices(op, ndim, index)?) };
     // Cannot overflow: the element lies inside the tensor's storage.
-    let elements = tensor.geometry().offset_of(op, &index)?;
+    let elements = tensor.geometry().offset_of(op, index)?;
     Ok(elements * tensor.dtype().size().cast_signed())
 }
