@@ -161,6 +161,7 @@ static void what_cannot_be_taken_stays_the_callers(void) {
     REFUSED("impossible", strides[0] = INT64_MAX);
     REFUSED("impossible", strides[0] = INT64_MIN);
     REFUSED("outside", strides[0] = -((int64_t)1 << 46));
+    REFUSED("outside", strides[0] = (int64_t)1 << 57);
     REFUSED("outside", dl->byte_offset = UINT64_MAX - 3);
     REFUSED("NULL", dl->data = NULL);
     REFUSED("aligned", dl->data = (char *)data + 1);

@@ -33,6 +33,8 @@ fn refusals_say_why_and_consume_nothing() {
         // Each bound holds alone, the sum of both does not.
         ("impossible", |f| f.strides.copy_from_slice(&[i64::MAX - 3, 1 << 61])),
         ("reaches outside the address space", |f| f.strides[0] = -(1 << 48)),
+        // Fits an `isize`, and no machine: was taken once.
+        ("reaches outside the address space", |f| f.strides[0] = 1 << 57),
         ("reaches outside the address space", |f| f.strides[0] = i64::MAX - 99),
         ("reaches outside the address space", |f| f.tensor.byte_offset = u64::MAX),
         ("reaches outside the address space", |f| {
