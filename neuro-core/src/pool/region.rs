@@ -33,6 +33,18 @@ pub(super) struct Placed {
     pub(super) dirty: Range<usize>,
 }
 
+impl Placed {
+    /// A small block that was used before and never left the heap.
+    pub(super) fn again(address: usize, units: u32) -> Option<Self> {
+        let bytes = units as usize * GRANULE;
+        Some(Self {
+            ptr: NonNull::new(std::ptr::with_exposed_provenance_mut(address))?,
+            bytes,
+            dirty: 0..bytes,
+        })
+    }
+}
+
 pub(super) struct Region {
     memory: Reservation,
     heap: OffsetHeap,
@@ -135,7 +147,7 @@ impl Region {
         let offset = self.offset_of(address).ok_or(NOT_A_BLOCK)?;
         match self.heap.free(offset, Tag::IDLE) {
             Ok(units) => Ok(units as usize * GRANULE),
-            Err(FreeError::AlreadyFree) => Err("the block there is already free"),
+            Err(FreeError::AlreadyFree) => Err(ALREADY_FREE),
             Err(FreeError::NotABlock) => Err(NOT_A_BLOCK),
         }
     }
@@ -202,6 +214,7 @@ impl Region {
     }
 }
 
+pub(super) const ALREADY_FREE: &str = "the block there is already free";
 const NOT_A_BLOCK: &str = "no block of the pool starts there";
 
 /// A set of steps, one bit each, as long as the highest one marked.
