@@ -6,4 +6,6 @@ bash scripts/setup.sh demo
 bash scripts/module.sh
 say "building the C library"
 cargo build --quiet --locked --release -p neuro-capi
+# The name that programs linked against it look for.
+ln -sf libneuro_memory.so "$TARGET/release/libneuro_memory.so.0"
 say "built: $TARGET/release/libneuro_memory.{so,a} and the module in .venv"

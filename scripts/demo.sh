@@ -7,6 +7,6 @@ bash scripts/build.sh
 say "set-up and build: $(seconds_since 0) s"
 say ""
 start=$SECONDS
-"$PYTHON" examples/demo/run.py --lib-dir "$TARGET/release" --include-dir include --out out/demo "$@"
+"$PYTHON" examples/demo/run.py --lib-dir "$(lib_dir release)" --include-dir include --out out/demo "$@"
 say ""
 say "demo: $(seconds_since "$start") s"

@@ -35,6 +35,17 @@ die() {
 # need PATH WHAT: stops unless PATH is there.
 need() { [ -e "$1" ] || die "$2 is missing: $1 is not there"; }
 
+# lib_dir PROFILE: a directory with the C library of this profile under all its names: programs ask for the soname, which
+# only an installed library would have.
+lib_dir() {
+    local dir=$BUILD/lib/$1
+    mkdir -p "$dir"
+    ln -sf "$TARGET/$1/libneuro_memory.so" "$dir/libneuro_memory.so"
+    ln -sf libneuro_memory.so "$dir/libneuro_memory.so.0"
+    ln -sf "$TARGET/$1/libneuro_memory.a" "$dir/libneuro_memory.a"
+    printf '%s' "$dir"
+}
+
 # skip WHAT WHY: a check that was not made. scripts/test.sh counts these lines.
 skip() { printf 'SKIPPED: %s: %s\n' "$1" "$2"; }
 

@@ -14,7 +14,7 @@ sum=$({
 if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
     say "building the Python module"
     rm -f "$stamp"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check \
+    PATH=$VENV/bin:$PATH "$PYTHON" -m pip install --quiet --disable-pip-version-check \
         --no-build-isolation --no-deps --force-reinstall . || die "pip could not build the module; its words are above"
     printf '%s\n' "$sum" >"$stamp"
 fi

@@ -1,7 +1,8 @@
 """Two real photographs, at 3840 × 2160, go through resize, normalise and stack: the front of a vision model.
 
-Nothing here knows about pools. A round makes some sixty arrays of 2 to 100 MB, 1.3 GB in all. Without a pool, the biggest
-go back to the system each time they are dropped, and the system clears every page before it hands them out again.
+Nothing here knows about pools. A round makes some sixty arrays of 2 to 100 MB, 1.3 GB in all. Without a pool, the
+biggest go back to the system each time they are dropped, and the system clears every page before it hands them out
+again.
 """
 
 import numpy as np

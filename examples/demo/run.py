@@ -131,7 +131,7 @@ def report_pool(report, pool) -> None:
     report.row("arrays served", f"{stats.total_allocations:,}")
     report.row("bytes live at the peak", mb(stats.peak_bytes))
     report.row("bytes live", f"{stats.live_bytes:,}", f"{trimmed.live_bytes:,}")
-    report.row("bytes cached", mb(stats.committed_bytes - stats.live_bytes), mb(trimmed.committed_bytes))
+    report.row("bytes cached", *(mb(s.committed_bytes - s.live_bytes) for s in (stats, trimmed)))
     report.row("bytes of address space", mb(stats.reserved_bytes), mb(trimmed.reserved_bytes))
     report.promise("nothing is live at the end", (stats.live_bytes, stats.live_blocks) == (0, 0))
     report.promise("trimming gave the cached memory back", trimmed.committed_bytes < stats.committed_bytes)

@@ -16,7 +16,7 @@ export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 for source in tests/c/*.c; do
     need "$source" "a C test"
     program=$work/$(basename "$source" .c)
-    gcc -std=c99 -g -O1 -fsanitize=address -Wall -Wextra -Werror -pedantic -Iinclude -Itests/c "$source" -o "$program" \
+    gcc -std=c99 -g -O1 -fsanitize=address -Wall -Wextra -Werror -pedantic -D_POSIX_C_SOURCE=200809L -Iinclude -Itests/c "$source" -o "$program" \
         "$lib/libneuro_memory.a" -lpthread -lm -ldl
     say "$source under AddressSanitizer"
     NM_UNDER_ASAN=1 "$program"

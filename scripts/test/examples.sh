@@ -16,17 +16,18 @@ for source in examples/rust/*.rs; do
 done
 
 cargo build --quiet --locked -p neuro-capi
+lib=$(lib_dir debug)
 mkdir -p "$BUILD/examples"
 for source in examples/c/*.c; do
     need "$source" "a C example"
     program=$BUILD/examples/$(basename "$source" .c)
-    gcc -std=c99 -g -Wall -Wextra -Werror -pedantic -Iinclude "$source" -o "$program" -L"$TARGET/debug" -lneuro_memory -lm
+    gcc -std=c99 -g -Wall -Wextra -Werror -pedantic -Iinclude "$source" -o "$program" -L"$lib" -lneuro_memory -lm
     # It classifies what the demo has trained: a short demo, with its promises kept, runs it.
     [ "$(basename "$source")" != classify.c ] || continue
-    say "$source" && LD_LIBRARY_PATH=$TARGET/debug "$program"
+    say "$source" && LD_LIBRARY_PATH=$lib "$program"
     count=$((count + 1))
 done
 
 say "examples/demo, shortened"
-"$PYTHON" examples/demo/run.py --lib-dir "$TARGET/debug" --out "$BUILD/examples/demo" --trainings 1 --rounds 2
+"$PYTHON" examples/demo/run.py --lib-dir "$lib" --out "$BUILD/examples/demo" --trainings 1 --rounds 2
 say "examples: $count programs and the demo"

@@ -4,4 +4,4 @@
 
 need README.md "the README"
 cargo build --quiet --locked -p neuro-capi
-"$PYTHON" scripts/readme_snippets.py README.md --lib-dir "$TARGET/debug" --work "$BUILD/readme"
+"$PYTHON" scripts/readme_snippets.py README.md --lib-dir "$(lib_dir debug)" --work "$BUILD/readme"
