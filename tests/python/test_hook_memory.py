@@ -49,7 +49,8 @@ def test_nothing_at_all(installed):
 
 def test_zeros_are_zero_on_used_memory(installed):
     for size in (1, 100, 5000, MIB, 40 * MIB):
-        array = np.full(size, 0xAB, np.uint8)
+        array = np.empty(size, np.uint8)
+        memoryview(array)[:] = b"\xab" * size  # no temporary array between the two
         at = address(array)
         del array
         zeros = np.zeros(size, np.uint8)

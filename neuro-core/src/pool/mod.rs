@@ -2,6 +2,7 @@
 //!
 //! - `mod.rs`: the handle and its life.
 //! - `state.rs`: what its lock guards: regions, growth, limits, trim.
+//! - `recent.rs`: small blocks that were just freed, for the next request of their size.
 //! - `region.rs`: one reservation, its heap, and which of its steps hold memory.
 //! - `table.rs`: which pool an address belongs to, lock-free.
 //! - `registry.rs`: all pools of the process; fork.
@@ -12,6 +13,7 @@
 //! allocating and freeing touch no shared counter but the lock.
 
 mod ptr;
+mod recent;
 mod region;
 mod registry;
 mod state;

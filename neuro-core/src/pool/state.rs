@@ -4,12 +4,15 @@
 //! - P1: the capacities of the regions add up to at most the limit, rounded up to a granule; so the heaps keep it exact.
 //! - P2: the address table names this pool for exactly the addresses of its regions.
 //! - P3: a region that is dropped has no live block.
+//! - P4: small blocks that wait in `recent` are live for the heap and not for the counters; `settle` ends that before
+//!   anything looks at the heap as a whole.
 //!
 //! Absent on purpose: foreign code. Nothing here calls out, so the lock is never held for longer than a system call.
 
 use std::ptr::NonNull;
 
-use super::region::{GRANULE, Placed, Region};
+use super::recent::{Freed, Recent};
+use super::region::{ALREADY_FREE, GRANULE, Placed, Region};
 use super::{Inner, PoolStats, registry};
 use crate::backend::host::{STEP, os};
 use crate::device::Device;
@@ -30,6 +33,7 @@ pub(super) struct State {
     pub(super) alignment: usize,
     pub(super) counters: Counters,
     regions: Vec<Region>,
+    recent: Recent,
 }
 
 impl State {
@@ -40,6 +44,7 @@ impl State {
             alignment: GRANULE,
             counters: Counters::default(),
             regions: Vec::new(),
+            recent: Recent::default(),
         }
     }
 
@@ -62,14 +67,26 @@ impl State {
         };
         // Both are powers of two; a granule is aligned to itself.
         let align = (alignment / GRANULE).max(1) as u32;
-        for region in &mut self.regions {
-            match region.allocate(units, align) {
-                Ok(Some(placed)) => {
-                    self.counters.add_block(placed.bytes);
-                    return Ok(placed);
+        if align == 1
+            && let Some(placed) = self.recent.take(units).and_then(|at| Placed::again(at, units))
+        {
+            self.counters.add_block(placed.bytes);
+            return Ok(placed);
+        }
+        loop {
+            for region in &mut self.regions {
+                match region.allocate(units, align) {
+                    Ok(Some(placed)) => {
+                        self.counters.add_block(placed.bytes);
+                        self.recent.note(placed.ptr.as_ptr().expose_provenance(), units); // `Placed::again` takes it back
+                        return Ok(placed);
+                    }
+                    Ok(None) => {}
+                    Err(cause) => return Err(self.out_of_memory(bytes, alignment, Some(cause))),
                 }
-                Ok(None) => {}
-                Err(cause) => return Err(self.out_of_memory(bytes, alignment, Some(cause))),
+            }
+            if !self.settle() {
+                break;
             }
         }
         let grown = self
@@ -128,6 +145,14 @@ impl State {
     /// Takes back the block at `address`.
     pub(super) fn free(&mut self, address: usize) -> Result<()> {
         let refused = |reason| Error::InvalidFree { address, reason };
+        match self.recent.keep(address) {
+            Freed::Kept(bytes) => {
+                self.counters.remove_block(bytes);
+                return Ok(());
+            }
+            Freed::Twice => return Err(refused(ALREADY_FREE)),
+            Freed::Unknown => {}
+        }
         let region = self
             .region_of(address)
             .ok_or(refused("its pool has given the memory back"))?;
@@ -138,6 +163,9 @@ impl State {
 
     /// Bytes of the live block at `address`.
     pub(super) fn len_of(&mut self, address: usize) -> Option<usize> {
+        if self.recent.is_waiting(address) {
+            return None;
+        }
         self.region_of(address)?.len_of(address)
     }
 
@@ -146,6 +174,10 @@ impl State {
         let Ok(units) = u32::try_from(bytes.max(1).div_ceil(GRANULE)) else {
             return false;
         };
+        if self.recent.is_waiting(address) {
+            return false;
+        }
+        self.recent.forget(address);
         let Some(region) = self.region_of(address) else {
             return false;
         };
@@ -162,6 +194,7 @@ impl State {
     /// Gives memory that no block uses back to the system until at most `keep` bytes are cached beyond live ones.
     /// Returns the bytes given back.
     pub(super) fn trim(&mut self, keep: usize) -> usize {
+        self.settle();
         let committed = self.committed();
         let target = keep.saturating_add(self.counters.live_bytes);
         for index in (0..self.regions.len()).rev() {
@@ -178,6 +211,17 @@ impl State {
         committed - self.committed()
     }
 
+    /// Returns all waiting blocks to the heap; whether there were any.
+    fn settle(&mut self) -> bool {
+        let mut any = false;
+        while let Some(address) = self.recent.pop() {
+            let freed = self.region_of(address).map(|region| region.free(address));
+            debug_assert!(matches!(freed, Some(Ok(_)))); // W2
+            any = true;
+        }
+        any
+    }
+
     fn committed(&self) -> usize {
         self.regions.iter().map(Region::committed).sum()
     }
@@ -185,12 +229,14 @@ impl State {
     /// Gives up every region. None has a live block.
     pub(super) fn release_regions(&mut self) {
         debug_assert_eq!(self.counters.live_blocks, 0);
+        self.settle();
         for region in self.regions.drain(..) {
             registry::unclaim(region.addresses());
         }
     }
 
-    pub(super) fn stats(&self) -> PoolStats {
+    pub(super) fn stats(&mut self) -> PoolStats {
+        self.settle();
         let heaps = || self.regions.iter().map(Region::heap);
         PoolStats {
             limit_bytes: self.limit,
@@ -215,7 +261,7 @@ impl State {
     }
 
     #[cold]
-    fn out_of_memory(&self, asked: usize, alignment: usize, cause: Option<std::io::Error>) -> Error {
+    fn out_of_memory(&mut self, asked: usize, alignment: usize, cause: Option<std::io::Error>) -> Error {
         let stats = self.stats();
         Error::OutOfMemory {
             device: Device::Cpu,
@@ -232,7 +278,8 @@ impl State {
 
     /// Every law of every heap; for tests.
     #[cfg(test)]
-    pub(super) fn assert_valid(&self) {
+    pub(super) fn assert_valid(&mut self) {
+        self.settle();
         for region in &self.regions {
             region.heap().assert_valid();
             let addresses = region.addresses();

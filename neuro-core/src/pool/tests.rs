@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use proptest::prelude::*;
 
-use super::region::GRANULE;
+use super::region::{GRANULE, Region};
 use super::*;
 use crate::backend::host::STEP;
 
@@ -270,6 +270,33 @@ fn big_zeroed_blocks_are_zero_after_use_and_small_ones_too() {
             odd.give_back();
         }
     }
+}
+
+#[test]
+fn memory_that_was_never_handed_out_is_not_zeroed_again() {
+    let units = (8 * STEP / GRANULE) as u32;
+    let mut region = Region::new(units, units).unwrap();
+    let first = region.allocate(1, 1).unwrap().unwrap();
+    let second = region.allocate(units / 2, 1).unwrap().unwrap();
+    assert!(first.dirty.is_empty());
+    assert!(
+        second.dirty.is_empty(),
+        "{:?}: its first step was used for another block",
+        second.dirty
+    );
+    region.free(second.ptr.as_ptr().addr()).unwrap();
+    let longer = region.allocate(units - 1, 1).unwrap().unwrap();
+    assert_eq!(longer.dirty, 0..second.bytes);
+}
+
+#[test]
+fn large_blocks_side_by_side_do_not_start_alike() {
+    let large = 64 << 20;
+    let pool = MemoryPool::new(2 * large + (16 << 10));
+    let first = pool.allocate::<u8>(large).unwrap();
+    let second = pool.allocate::<u8>(large).unwrap(); // the extra of the first leaves no room for its own
+    let apart = first.as_ptr().addr().abs_diff(second.as_ptr().addr());
+    assert!(!apart.is_multiple_of(large), "{apart} B apart");
 }
 
 #[test]

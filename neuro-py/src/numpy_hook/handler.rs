@@ -68,7 +68,10 @@ impl Handler {
         // SAFETY: by contract; the reads stay inside the first 128 bytes and make no reference to the rest.
         let (name, version) = unsafe {
             let name: *const [c_char; 127] = &raw const (*handler.as_ptr()).name;
-            (&*name.cast::<[u8; 127]>(), (&raw const (*handler.as_ptr()).version).read())
+            (
+                &*name.cast::<[u8; 127]>(),
+                (&raw const (*handler.as_ptr()).version).read(),
+            )
         };
         version == VERSION && CStr::from_bytes_until_nul(name) == Ok(DEFAULT_NAME)
     }
@@ -235,5 +238,8 @@ fn guarded(work: impl FnOnce() -> Result<NonNull<u8>, Error>) -> *mut c_void {
 #[cold]
 fn report(error: &Error) {
     // Not `eprintln!`, which panics where standard error is closed.
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("neuro_memory: array data: {error}\n"));
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("neuro_memory: array data: {error}\n"),
+    );
 }

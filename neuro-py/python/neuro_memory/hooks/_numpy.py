@@ -149,7 +149,7 @@ class _ThreadHook:
             hook._start_hooked(thread)
 
         self._patched = start
-        threading.Thread.start = start  # type: ignore[method-assign]
+        threading.Thread.start = start  # type: ignore[method-assign, assignment]
 
     def _start_hooked(self, thread: threading.Thread) -> None:
         run = thread.run
