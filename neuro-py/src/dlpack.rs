@@ -6,7 +6,8 @@
 //! - C2: a refusal is a `BufferError` and consumes nothing. Never a `TypeError`: consumers take that for a producer without
 //!   the keyword, and ask again with less.
 //!
-//! Absent on purpose: the structs and their checks (`neuro_core::dlpack`), which C uses as well.
+//! Absent on purpose: the structs and their checks (`neuro_core::dlpack`), which C uses as well; how the interpreter calls
+//! `__dlpack__` (`dlpack_call`).
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
@@ -17,7 +18,7 @@ use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
-use pyo3::{ffi, intern};
+use pyo3::{Borrowed, ffi, intern};
 
 use crate::create::check_device;
 use crate::error::raise;
@@ -42,59 +43,67 @@ impl PyTensor {
         let device = DEVICE.get_or_try_init(py, || CPU.into_pyobject(py).map(Bound::unbind))?;
         Ok(device.bind(py).clone())
     }
+}
 
-    /// Capsule that shares the tensor: versioned where `max_version` says that the consumer takes it.
-    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
-    fn __dlpack__<'py>(
-        &self,
-        py: Python<'py>,
-        stream: Option<&Bound<'py, PyAny>>,
-        max_version: Option<&Bound<'py, PyAny>>,
-        dl_device: Option<&Bound<'py, PyAny>>,
-        copy: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
-        if let Some(stream) = stream
-            && stream.extract::<i64>().ok() != Some(-1)
-        {
-            return refuse(format!("stream {stream} means nothing for host memory; pass None"));
-        }
-        if let Some(device) = dl_device
-            && device.extract::<(i32, i32)>().ok() != Some(CPU)
-        {
-            return refuse(format!(
-                "device {device} was asked for, but the tensor lies on {CPU:?}, the host"
-            ));
-        }
-        let versioned = match max_version {
-            None => false,
-            Some(version) => match version.extract::<(u32, u32)>() {
-                Ok((major, _)) => major >= 1,
-                Err(_) => return refuse(format!("max_version must be (major, minor), not {version}")),
-            },
-        };
-        let copied;
-        let mut tensor = &self.inner;
-        let is_copy = match copy.map(|copy| copy.is_truthy()) {
-            None => false,
-            Some(Ok(copy)) => copy,
-            Some(Err(_)) => return refuse("copy must be True, False or None".to_owned()),
-        };
-        if is_copy {
-            copied = detached(py, tensor.nbytes(), || tensor.copy())?;
-            tensor = &copied;
-        }
-        if versioned {
-            let managed = dlpack::export_versioned(tensor).map_err(raise)?;
-            if is_copy {
-                // SAFETY: made above, and not yet shared with anyone.
-                unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
-            }
-            capsule(py, managed.cast(), VERSIONED, drop_versioned)
-        } else {
-            capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old)
-        }
+/// The arguments of `__dlpack__`: stream, max_version, dl_device, copy.
+pub(crate) type Request<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];
+
+/// `__dlpack__`: a capsule that shares `tensor`, versioned where the consumer takes that.
+pub(crate) fn export<'py>(
+    py: Python<'py>,
+    tensor: &DynTensor,
+    [stream, max_version, dl_device, copy]: &Request<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
+    if let Some(stream) = stream
+        && stream.extract::<i64>().ok() != Some(-1)
+    {
+        return refuse(format!(
+            "stream {} means nothing for host memory; pass None",
+            stream.repr()?
+        ));
     }
+    if let Some(device) = dl_device
+        && device.extract::<(i32, i32)>().ok() != Some(CPU)
+    {
+        return refuse(format!(
+            "device {} was asked for, but the tensor lies on {CPU:?}, the host",
+            device.repr()?
+        ));
+    }
+    let versioned = match max_version {
+        None => false,
+        Some(version) => match major(version) {
+            Some(major) => major >= 1,
+            None => return refuse(format!("max_version must be (major, minor), not {}", version.repr()?)),
+        },
+    };
+    let is_copy = match copy.map(|copy| copy.is_truthy()) {
+        None => false,
+        Some(Ok(copy)) => copy,
+        Some(Err(_)) => return refuse("copy must be True, False or None".to_owned()),
+    };
+    let copied;
+    let mut tensor = tensor;
+    if is_copy {
+        copied = detached(py, tensor.nbytes(), || tensor.copy())?;
+        tensor = &copied;
+    }
+    if !versioned {
+        return capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old);
+    }
+    let managed = dlpack::export_versioned(tensor).map_err(raise)?;
+    if is_copy {
+        // SAFETY: made above, and not yet shared with anyone.
+        unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
+    }
+    capsule(py, managed.cast(), VERSIONED, drop_versioned)
+}
+
+/// The major number of a `(major, minor)`.
+fn major(version: &Bound<'_, PyAny>) -> Option<i64> {
+    let pair = version.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2)?;
+    pair.get_borrowed_item(0).ok()?.extract().ok()
 }
 
 fn refuse<T>(why: String) -> PyResult<T> {
