@@ -171,8 +171,8 @@ pub(crate) unsafe fn string<'a>(op: &'static str, name: &'static str, text: *con
 /// A shape that C gave as `ndim` signed numbers.
 ///
 /// # Safety
-/// `lengths` is NULL, or readable for `ndim` numbers that nobody writes meanwhile.
-pub(crate) unsafe fn shape(op: &'static str, ndim: usize, lengths: *const i64) -> Result<Vec<usize>> {
+/// `lengths` is NULL, or readable for `ndim` numbers that nobody writes during `'a`.
+pub(crate) unsafe fn shape<'a>(op: &'static str, ndim: usize, lengths: *const i64) -> Result<&'a [usize]> {
     if ndim > MAX_NDIM {
         return Err(Failure::argument(
             op,
@@ -181,25 +181,41 @@ pub(crate) unsafe fn shape(op: &'static str, ndim: usize, lengths: *const i64) -
     }
     // SAFETY: forwarded condition.
     let lengths = unsafe { array(op, "shape", lengths, ndim) }?;
-    let length = |&length| usize::try_from(length);
-    lengths
-        .iter()
-        .map(length)
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| {
-            let message = format!("{op}: shape {lengths:?} has a negative length; lengths are 0 or more");
-            Failure::new(NEURO_BAD_SHAPE, message)
-        })
+    unsigned(lengths).map_err(|_| {
+        let message = format!("{op}: shape {lengths:?} has a negative length; lengths are 0 or more");
+        Failure::new(NEURO_BAD_SHAPE, message)
+    })
+}
+
+/// One index for each dimension, that C gave as `ndim` signed numbers.
+///
+/// # Safety
+/// `indices` is NULL, or readable for `ndim` numbers that nobody writes during `'a`.
+pub(crate) unsafe fn indices<'a>(op: &'static str, ndim: usize, indices: *const i64) -> Result<&'a [usize]> {
+    // SAFETY: forwarded condition.
+    unsigned(unsafe { array(op, "index", indices, ndim) }?).map_err(|negative| negative_index(op, negative))
 }
 
 /// An index that C gave as a signed number.
 pub(crate) fn index(op: &'static str, index: i64) -> Result<usize> {
-    usize::try_from(index).map_err(|_| {
-        Failure::new(
-            NEURO_OUT_OF_RANGE,
-            format!("{op}: index {index} is negative; indices count from 0"),
-        )
-    })
+    usize::try_from(index).map_err(|_| negative_index(op, index))
+}
+
+fn negative_index(op: &'static str, index: i64) -> Failure {
+    Failure::new(
+        NEURO_OUT_OF_RANGE,
+        format!("{op}: index {index} is negative; indices count from 0"),
+    )
+}
+
+/// The same numbers without a sign, or the first negative one.
+fn unsigned(numbers: &[i64]) -> std::result::Result<&[usize], i64> {
+    match numbers.iter().find(|&&number| number < 0) {
+        Some(&negative) => Err(negative),
+        // SAFETY: both types have 64 bits (`handles` asserts it) and the same alignment, and every pattern is valid for
+        // both; the slice stays borrowed as it was.
+        None => Ok(unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }),
+    }
 }
 
 fn null(op: &'static str, name: &'static str) -> Failure {

@@ -7,8 +7,9 @@
 //! - `structs`: option structs that begin with their size
 //! - `guard`: the way in and out of every function: panics, NULL, handles, arrays, strings
 //! - `version`, `dtype`: numbers and names
-//! - `pool`: pools, blocks, statistics
-//! - `tensor`: tensors, references to them, their facts; `view`: tensors that share storage; `contents`: filling, copying
+//! - `pool`: pools and blocks; `stats`: what they hold
+//! - `tensor`: tensors and references to them; `facts`: their shape and data; `view`: tensors that share storage;
+//!   `contents`: filling and copying
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
 //!
@@ -26,10 +27,12 @@
 pub mod contents;
 pub mod dlpack;
 pub mod dtype;
+pub mod facts;
 mod guard;
 mod handles;
 pub mod pool;
 pub mod safetensors;
+pub mod stats;
 pub mod status;
 mod structs;
 pub mod tensor;

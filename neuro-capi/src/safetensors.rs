@@ -68,12 +68,14 @@ impl File {
             by_name.insert(name.clone(), entries.len());
             entries.push((name, TensorHandle(guard::new_handle(op, || Ok(tensor))?)));
         }
-        let metadata = file.metadata.into_iter().flatten();
-        let metadata = metadata.map(|(key, text)| Ok((c_string(key)?, c_string(text)?)));
+        let mut metadata = HashMap::new();
+        for (key, text) in file.metadata.unwrap_or_default() {
+            metadata.insert(c_string(key)?, c_string(text)?);
+        }
         Ok(Self {
             entries,
             by_name,
-            metadata: metadata.collect::<Result<_>>()?,
+            metadata,
         })
     }
 }

@@ -62,7 +62,7 @@ pub unsafe extern "C" fn neuro_tensor_reshape(
     // SAFETY: forwarded condition.
     unsafe {
         derive(OP, tensor, out, |tensor| {
-            Ok(tensor.reshape(&guard::shape(OP, ndim, shape)?)?)
+            Ok(tensor.reshape(guard::shape(OP, ndim, shape)?)?)
         })
     }
 }

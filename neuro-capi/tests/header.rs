@@ -1,14 +1,16 @@
-//! `include/neuro_memory.h` is what the sources say; and a program that was compiled with it finds its own library.
+//! `include/neuro_memory.h` is what the sources say, and leaves out nothing that the library exports.
 
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "status",
     "version",
     "dtype",
     "pool",
+    "stats",
     "tensor",
+    "facts",
     "view",
     "contents",
     "dlpack",
@@ -115,7 +117,12 @@ fn every_exported_function_is_in_the_header() {
     let header = generate();
     let mut functions = 0;
     for file in std::fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
-        let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            // Tests of a module, which export nothing.
+            continue;
+        }
+        let source = std::fs::read_to_string(path).unwrap();
         for after in source.split("extern \"C\" fn ").skip(1) {
             let name = after.split('(').next().unwrap();
             assert!(

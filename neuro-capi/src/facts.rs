@@ -1,0 +1,241 @@
+//! Facts of a tensor: its shape, where its elements lie, who shares them.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use neuro_core::{DynTensor, Error};
+
+use crate::guard;
+use crate::status::{Result, neuro_status_t};
+use crate::tensor::neuro_tensor_t;
+
+/// Tensors, views and exports, of this and other languages, that share the storage, this tensor included. 0 where the
+/// handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_use_count(tensor: *const neuro_tensor_t) -> usize {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_use_count", tensor, 0, DynTensor::refcount) }
+}
+
+/// Number of dimensions. 0 where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_ndim(tensor: *const neuro_tensor_t) -> usize {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_get_ndim", tensor, 0, DynTensor::ndim) }
+}
+
+/// Lengths of the dimensions: `ndim` numbers that live as long as `tensor`. NULL where the handle is not live, which sets
+/// the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_shape(tensor: *const neuro_tensor_t) -> *const i64 {
+    // Lengths are at most isize::MAX, and both types have 64 bits: `handles` asserts it.
+    // SAFETY: forwarded condition.
+    unsafe {
+        ask("neuro_tensor_get_shape", tensor, ptr::null(), |tensor| {
+            tensor.shape().as_ptr().cast()
+        })
+    }
+}
+
+/// Distances between neighbours along each dimension, in elements: `ndim` numbers that live as long as `tensor`. NULL where
+/// the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_strides(tensor: *const neuro_tensor_t) -> *const i64 {
+    // SAFETY: forwarded condition.
+    unsafe {
+        ask("neuro_tensor_get_strides", tensor, ptr::null(), |tensor| {
+            tensor.strides().as_ptr().cast()
+        })
+    }
+}
+
+/// Type of the elements: `NEURO_DTYPE_…`. 0 where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_dtype(tensor: *const neuro_tensor_t) -> u32 {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_get_dtype", tensor, 0, |tensor| tensor.dtype().code()) }
+}
+
+/// Number of elements. 0 where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_numel(tensor: *const neuro_tensor_t) -> usize {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_get_numel", tensor, 0, DynTensor::numel) }
+}
+
+/// Bytes of all elements, laid side by side. 0 where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_nbytes(tensor: *const neuro_tensor_t) -> usize {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_get_nbytes", tensor, 0, DynTensor::nbytes) }
+}
+
+/// The largest power of two, up to 2 MiB, that divides the address of the first element. 0 where the handle is not live,
+/// which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_alignment(tensor: *const neuro_tensor_t) -> usize {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_get_alignment", tensor, 0, DynTensor::alignment) }
+}
+
+/// Whether the elements lie side by side in C order. False where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_is_contiguous(tensor: *const neuro_tensor_t) -> bool {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_is_contiguous", tensor, false, DynTensor::is_contiguous) }
+}
+
+/// Whether writing is forbidden, as for files that are mapped. False where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_is_readonly(tensor: *const neuro_tensor_t) -> bool {
+    // SAFETY: forwarded condition.
+    unsafe { ask("neuro_tensor_is_readonly", tensor, false, DynTensor::is_readonly) }
+}
+
+/// Address of the first element, for reading and writing, as long as a tensor shares the storage. Elements lie as the
+/// strides say. NULL for a read-only tensor and where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_data(tensor: *mut neuro_tensor_t) -> *mut c_void {
+    const OP: &str = "neuro_tensor_get_data";
+    guard::value(ptr::null_mut(), || {
+        // SAFETY: forwarded condition.
+        let data = unsafe { writable_data(OP, tensor) }?;
+        Ok(data.cast())
+    })
+}
+
+/// As `neuro_tensor_get_data`, for reading; read-only tensors have it too.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_const_data(tensor: *const neuro_tensor_t) -> *const c_void {
+    // SAFETY: forwarded condition.
+    unsafe {
+        ask("neuro_tensor_get_const_data", tensor, ptr::null(), |tensor| {
+            exposed_data(tensor).cast_const().cast()
+        })
+    }
+}
+
+/// Address of the element at `index`, which has one number for each dimension, for reading and writing.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile; `index` is readable for `ndim`; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_at(
+    tensor: *mut neuro_tensor_t,
+    ndim: usize,
+    index: *const i64,
+    out: *mut *mut c_void,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_at";
+    let find = || {
+        // SAFETY: forwarded condition.
+        unsafe {
+            let data = writable_data(OP, tensor)?;
+            Ok(data.wrapping_offset(element(OP, tensor, ndim, index)?).cast())
+        }
+    };
+    // SAFETY: forwarded condition.
+    unsafe { guard::give(OP, out, ptr::null_mut(), find) }
+}
+
+/// As `neuro_tensor_at`, for reading; read-only tensors have it too.
+///
+/// # Safety
+/// As `neuro_tensor_at`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_const_at(
+    tensor: *const neuro_tensor_t,
+    ndim: usize,
+    index: *const i64,
+    out: *mut *const c_void,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_const_at";
+    let find = || {
+        // SAFETY: forwarded condition.
+        unsafe {
+            let data = exposed_data(guard::live(OP, tensor)?);
+            Ok(data
+                .wrapping_offset(element(OP, tensor, ndim, index)?)
+                .cast_const()
+                .cast())
+        }
+    };
+    // SAFETY: forwarded condition.
+    unsafe { guard::give(OP, out, ptr::null(), find) }
+}
+
+/// One fact of a tensor, or `neutral` where the handle is not live.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+unsafe fn ask<R>(op: &'static str, tensor: *const neuro_tensor_t, neutral: R, fact: impl FnOnce(&DynTensor) -> R) -> R {
+    // SAFETY: forwarded condition.
+    guard::value(neutral, || Ok(fact(unsafe { guard::live(op, tensor) }?)))
+}
+
+/// Address of the first element, which from now on C knows.
+fn exposed_data(tensor: &DynTensor) -> *mut u8 {
+    tensor.storage().mark_exposed();
+    tensor.data_ptr()
+}
+
+/// As [`exposed_data`], where writing is allowed.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+unsafe fn writable_data(op: &'static str, tensor: *mut neuro_tensor_t) -> Result<*mut u8> {
+    // SAFETY: forwarded condition.
+    let tensor: &DynTensor = unsafe { guard::live(op, tensor) }?;
+    if tensor.is_readonly() {
+        return Err(Error::ReadOnly { op }.into());
+    }
+    Ok(exposed_data(tensor))
+}
+
+/// Bytes from the first element to the one at `index`.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile; `index` is readable for `ndim`.
+unsafe fn element(op: &'static str, tensor: *const neuro_tensor_t, ndim: usize, index: *const i64) -> Result<isize> {
+    // SAFETY: forwarded condition.
+    let (tensor, index): (&DynTensor, _) = unsafe { (guard::live(op, tensor)?, guard::indices(op, ndim, index)?) };
+    // Cannot overflow: the element lies inside the tensor's storage.
+    let elements = tensor.geometry().offset_of(op, index)?;
+    Ok(elements * tensor.dtype().size().cast_signed())
+}
