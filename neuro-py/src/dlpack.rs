@@ -12,8 +12,8 @@
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 
-use neuro_core::DynTensor;
 use neuro_core::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned};
+use neuro_core::{Arc, DeviceMemory, DynTensor};
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -176,6 +176,8 @@ unsafe fn free_unused(capsule: *mut ffi::PyObject, name: &'static CStr, free: im
 
 /// Tensor over the memory of `x`, an object with `__dlpack__` or a capsule. Shares unless `copy` is true.
 ///
+/// Read-only where the producer says so, and where it cannot say (no max_version, as with JAX).
+///
 /// device: None or "cpu".
 /// copy: True copies into the default pool, False refuses to copy, None shares where it can.
 #[pyfunction]
@@ -254,7 +256,20 @@ fn take(capsule: &Bound<'_, PyCapsule>) -> PyResult<DynTensor> {
     let tensor = tensor.map_err(raise)?;
     // SAFETY: attached, a live capsule, a static name. It cannot fail on a valid capsule.
     unsafe { ffi::PyCapsule_SetName(raw, used.as_ptr()) };
-    Ok(tensor)
+    if used == OLD_USED { frozen(tensor) } else { Ok(tensor) }
+}
+
+/// The same elements, read-only. The old form cannot say whether its producer allows writing, and JAX's arrays, its most
+/// common ones, are immutable: so nobody writes, as in NumPy. `copy=True` gives a tensor to write to.
+fn frozen(tensor: DynTensor) -> PyResult<DynTensor> {
+    let storage = tensor.storage();
+    let (start, bytes, device) = (storage.ptr(), storage.bytes(), storage.device());
+    let offset = tensor.data_ptr().addr() - start.as_ptr().addr();
+    let (geometry, dtype) = (tensor.geometry().clone(), tensor.dtype());
+    // SAFETY: `tensor` keeps the range readable, and may be dropped on any thread.
+    let memory = unsafe { DeviceMemory::foreign(start, bytes, device, true, Box::new(tensor)) };
+    // SAFETY: the same bytes as those of `tensor`, so as initialised.
+    unsafe { DynTensor::from_memory("from_dlpack", Arc::new(memory), offset, geometry, dtype) }.map_err(raise)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
