@@ -80,7 +80,7 @@ fn has_buffer(object: &Bound<'_, PyAny>) -> bool {
     pyo3::buffer::PyUntypedBuffer::get(object).is_ok()
 }
 
-/// NumPy scalars export buffers, but are numbers: they have no `__len__`, no `__array_interface__` that outlives them.
+/// NumPy's scalars export buffers too, but are numbers. Unlike its arrays, none of them can be assigned into.
 fn is_numpy_scalar(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     Ok(object.hasattr(intern!(py, "__array_interface__"))? && !object.hasattr(intern!(py, "__setitem__"))?)

@@ -6,18 +6,19 @@
 //! - C2: a refusal is a `BufferError` and consumes nothing. Never a `TypeError`: consumers take that for a producer without
 //!   the keyword, and ask again with less.
 //!
-//! Absent on purpose: the structs and their checks (`neuro_core::dlpack`), which C uses as well.
+//! Absent on purpose: the structs and their checks (`neuro_core::dlpack`), which C uses as well; how the interpreter calls
+//! `__dlpack__` (`dlpack_call`).
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 
-use neuro_core::DynTensor;
 use neuro_core::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned};
+use neuro_core::{Arc, DeviceMemory, DynTensor};
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
-use pyo3::{ffi, intern};
+use pyo3::{Borrowed, ffi, intern};
 
 use crate::create::check_device;
 use crate::error::raise;
@@ -42,59 +43,67 @@ impl PyTensor {
         let device = DEVICE.get_or_try_init(py, || CPU.into_pyobject(py).map(Bound::unbind))?;
         Ok(device.bind(py).clone())
     }
+}
 
-    /// Capsule that shares the tensor: versioned where `max_version` says that the consumer takes it.
-    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
-    fn __dlpack__<'py>(
-        &self,
-        py: Python<'py>,
-        stream: Option<&Bound<'py, PyAny>>,
-        max_version: Option<&Bound<'py, PyAny>>,
-        dl_device: Option<&Bound<'py, PyAny>>,
-        copy: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
-        if let Some(stream) = stream
-            && stream.extract::<i64>().ok() != Some(-1)
-        {
-            return refuse(format!("stream {stream} means nothing for host memory; pass None"));
-        }
-        if let Some(device) = dl_device
-            && device.extract::<(i32, i32)>().ok() != Some(CPU)
-        {
-            return refuse(format!(
-                "device {device} was asked for, but the tensor lies on {CPU:?}, the host"
-            ));
-        }
-        let versioned = match max_version {
-            None => false,
-            Some(version) => match version.extract::<(u32, u32)>() {
-                Ok((major, _)) => major >= 1,
-                Err(_) => return refuse(format!("max_version must be (major, minor), not {version}")),
-            },
-        };
-        let copied;
-        let mut tensor = &self.inner;
-        let is_copy = match copy.map(|copy| copy.is_truthy()) {
-            None => false,
-            Some(Ok(copy)) => copy,
-            Some(Err(_)) => return refuse("copy must be True, False or None".to_owned()),
-        };
-        if is_copy {
-            copied = detached(py, tensor.nbytes(), || tensor.copy())?;
-            tensor = &copied;
-        }
-        if versioned {
-            let managed = dlpack::export_versioned(tensor).map_err(raise)?;
-            if is_copy {
-                // SAFETY: made above, and not yet shared with anyone.
-                unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
-            }
-            capsule(py, managed.cast(), VERSIONED, drop_versioned)
-        } else {
-            capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old)
-        }
+/// The arguments of `__dlpack__`: stream, max_version, dl_device, copy.
+pub(crate) type Request<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];
+
+/// `__dlpack__`: a capsule that shares `tensor`, versioned where the consumer takes that.
+pub(crate) fn export<'py>(
+    py: Python<'py>,
+    tensor: &DynTensor,
+    [stream, max_version, dl_device, copy]: &Request<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
+    if let Some(stream) = stream
+        && stream.extract::<i64>().ok() != Some(-1)
+    {
+        return refuse(format!(
+            "stream {} means nothing for host memory; pass None",
+            stream.repr()?
+        ));
     }
+    if let Some(device) = dl_device
+        && device.extract::<(i32, i32)>().ok() != Some(CPU)
+    {
+        return refuse(format!(
+            "device {} was asked for, but the tensor lies on {CPU:?}, the host",
+            device.repr()?
+        ));
+    }
+    let versioned = match max_version {
+        None => false,
+        Some(version) => match major(version) {
+            Some(major) => major >= 1,
+            None => return refuse(format!("max_version must be (major, minor), not {}", version.repr()?)),
+        },
+    };
+    let is_copy = match copy.map(|copy| copy.is_truthy()) {
+        None => false,
+        Some(Ok(copy)) => copy,
+        Some(Err(_)) => return refuse("copy must be True, False or None".to_owned()),
+    };
+    let copied;
+    let mut tensor = tensor;
+    if is_copy {
+        copied = detached(py, tensor.nbytes(), || tensor.copy())?;
+        tensor = &copied;
+    }
+    if !versioned {
+        return capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old);
+    }
+    let managed = dlpack::export_versioned(tensor).map_err(raise)?;
+    if is_copy {
+        // SAFETY: made above, and not yet shared with anyone.
+        unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
+    }
+    capsule(py, managed.cast(), VERSIONED, drop_versioned)
+}
+
+/// The major number of a `(major, minor)`.
+fn major(version: &Bound<'_, PyAny>) -> Option<i64> {
+    let pair = version.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2)?;
+    pair.get_borrowed_item(0).ok()?.extract().ok()
 }
 
 fn refuse<T>(why: String) -> PyResult<T> {
@@ -166,6 +175,8 @@ unsafe fn free_unused(capsule: *mut ffi::PyObject, name: &'static CStr, free: im
 }
 
 /// Tensor over the memory of `x`, an object with `__dlpack__` or a capsule. Shares unless `copy` is true.
+///
+/// Read-only where the producer says so, and where it cannot say (no max_version, as with JAX).
 ///
 /// device: None or "cpu".
 /// copy: True copies into the default pool, False refuses to copy, None shares where it can.
@@ -245,7 +256,20 @@ fn take(capsule: &Bound<'_, PyCapsule>) -> PyResult<DynTensor> {
     let tensor = tensor.map_err(raise)?;
     // SAFETY: attached, a live capsule, a static name. It cannot fail on a valid capsule.
     unsafe { ffi::PyCapsule_SetName(raw, used.as_ptr()) };
-    Ok(tensor)
+    if used == OLD_USED { frozen(tensor) } else { Ok(tensor) }
+}
+
+/// The same elements, read-only. The old form cannot say whether its producer allows writing, and JAX's arrays, its most
+/// common ones, are immutable: so nobody writes, as in NumPy. `copy=True` gives a tensor to write to.
+fn frozen(tensor: DynTensor) -> PyResult<DynTensor> {
+    let storage = tensor.storage();
+    let (start, bytes, device) = (storage.ptr(), storage.bytes(), storage.device());
+    let offset = tensor.data_ptr().addr() - start.as_ptr().addr();
+    let (geometry, dtype) = (tensor.geometry().clone(), tensor.dtype());
+    // SAFETY: `tensor` keeps the range readable, and may be dropped on any thread.
+    let memory = unsafe { DeviceMemory::foreign(start, bytes, device, true, Box::new(tensor)) };
+    // SAFETY: the same bytes as those of `tensor`, so as initialised.
+    unsafe { DynTensor::from_memory("from_dlpack", Arc::new(memory), offset, geometry, dtype) }.map_err(raise)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -16,6 +16,7 @@ mod buffer;
 #[deny(unsafe_code)]
 mod create;
 mod dlpack;
+mod dlpack_call;
 #[deny(unsafe_code)]
 mod dtype;
 #[deny(unsafe_code)]
@@ -48,6 +49,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(module)?;
     buffer::register(module)?;
     dlpack::register(module)?;
+    dlpack_call::register(module)?;
     numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;

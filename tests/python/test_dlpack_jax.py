@@ -72,6 +72,17 @@ def test_jax_cannot_take_read_only_tensors() -> None:
         jnp.from_dlpack(nm.from_buffer(bytes(64), "float32"))
 
 
+def test_jaxs_immutable_arrays_stay_so() -> None:
+    array = jnp.zeros(3)
+    tensor = nm.from_dlpack(array)
+    with pytest.raises(ValueError, match="read-only"):
+        tensor.fill(1)
+    assert not np.asarray(tensor).flags.writeable and float(array.sum()) == 0
+    copied = nm.from_dlpack(array, copy=True)
+    copied.fill(1)
+    assert float(array.sum()) == 0 and copied.tolist() == [1, 1, 1]
+
+
 def test_computing_on_borrowed_memory() -> None:
     tensor = nm.ones((8, 8))
     result = nm.from_dlpack(jax.jit(lambda x: x @ x)(jnp.from_dlpack(tensor)))

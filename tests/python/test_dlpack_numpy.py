@@ -171,6 +171,9 @@ def test_producers_without_the_new_keywords() -> None:
 
     assert nm.from_dlpack(Old()).tolist() == [4, 4, 4]
     assert nm.from_dlpack(Old(), copy=False).tolist() == [4, 4, 4]
+    # The old form cannot say whether writing is allowed.
+    assert nm.from_dlpack(Old()).readonly and not nm.from_dlpack(Old(), copy=True).readonly
+    assert not np.from_dlpack(Old()).flags.writeable
 
 
 def test_what_is_no_producer() -> None:

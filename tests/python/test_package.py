@@ -56,5 +56,10 @@ def test_every_public_name_is_there_and_documented() -> None:
             assert name.startswith("_") or getattr(kind, name).__doc__, f"{kind.__name__}.{name}"
 
 
+def test_the_header_is_in_the_package() -> None:
+    shipped = Path(nm.get_include()) / "neuro_memory.h"
+    assert shipped.read_bytes() == (ROOT / "include" / "neuro_memory.h").read_bytes()
+
+
 def test_it_is_marked_as_typed() -> None:
     assert os.path.exists(Path(nm.__file__).with_name("py.typed"))

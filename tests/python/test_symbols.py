@@ -26,16 +26,23 @@ def test_every_function_of_the_header_is_exported() -> None:
     assert "PyInit__neuro_memory" in exported
 
 
-def test_c_sees_the_blocks_that_python_made() -> None:
+def test_c_and_python_share_one_set_of_pools() -> None:
     library = ctypes.CDLL(_neuro_memory.__file__)
-    version = library.neuro_abi_version
-    version.restype = ctypes.c_uint32
-    assert version() > 0
-    tensor = nm.zeros(1000)
-    owns = library.neuro_pool_owns
-    owns.restype, owns.argtypes = ctypes.c_bool, [ctypes.c_void_p]
-    assert owns(tensor.data_ptr)
-    assert not owns(ctypes.addressof(ctypes.c_int()))
+    library.neuro_abi_version.restype = ctypes.c_uint32
+    abi = re.search(r"#define NEURO_ABI_VERSION (\d+)", HEADER.read_text())
+    assert abi and library.neuro_abi_version() == int(abi[1])
+
+    default = ctypes.c_void_p()
+    assert library.neuro_pool_default(ctypes.byref(default)) == 0
+    library.neuro_pool_allocate.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
+    library.neuro_pool_free.argtypes = library.neuro_pool_release.argtypes = [ctypes.c_void_p]
+    before = nm.default_pool().stats()
+    block = ctypes.c_void_p()
+    assert library.neuro_pool_allocate(default, 5000, 0, ctypes.byref(block)) == 0
+    assert nm.default_pool().stats().live_blocks == before.live_blocks + 1
+    assert library.neuro_pool_free(block) == 0
+    assert library.neuro_pool_release(default) == 0
+    assert nm.default_pool().stats().live_bytes == before.live_bytes
 
 
 def test_the_module_needs_nothing_but_python() -> None:

@@ -16,6 +16,7 @@ write the same memory, through the buffer protocol and DLPack, without a copy.
 """
 
 import importlib
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ __all__ = [
     "from_buffer",
     "from_dlpack",
     "full",
+    "get_include",
     "hooks",
     "load_file",
     "load_metadata",
@@ -66,6 +68,11 @@ __all__ = [
     "trim",
     "zeros",
 ]
+
+
+def get_include() -> str:
+    """The directory of `neuro_memory.h`. Its functions are exported by this package's native module."""
+    return os.path.join(os.path.dirname(__file__), "include")
 
 
 def __getattr__(name: str) -> ModuleType:
