@@ -191,10 +191,10 @@ unsafe extern "C" fn realloc(ctx: *mut c_void, ptr: *mut c_void, bytes: usize) -
 /// `ptr` is a block that NumPy owns.
 pub(super) unsafe fn resize(ptr: *mut c_void, bytes: usize, alignment: usize) -> *mut c_void {
     match NonNull::new(ptr.cast::<u8>()) {
-        // SAFETY: NumPy owns the block and uses only the address returned from here on, or the old one after NULL.
-        Some(block) if MemoryPool::owns(block.as_ptr()) => {
-            guarded(|| unsafe { MemoryPool::reallocate(block, bytes, Some(alignment)) })
-        }
+        Some(block) if MemoryPool::owns(block.as_ptr()) => guarded(|| {
+            // SAFETY: NumPy owns the block and uses only the address returned from here on, or the old one after NULL.
+            unsafe { MemoryPool::reallocate(block, bytes, Some(alignment)) }
+        }),
         _ => {
             let foreign = foreign();
             // SAFETY: not a pool's block, so it came from these functions.
