@@ -31,3 +31,8 @@ pub use pool::{Init, MemoryPool, PoolPtr, PoolStats};
 pub use rc::{Arc, Weak};
 pub use shape::Geometry;
 pub use tensor::{DynTensor, Scalar};
+
+/// The README's Rust program, compiled and run as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -25,6 +25,7 @@ mod element;
 mod error;
 #[deny(unsafe_code)]
 mod index;
+mod numpy_hook;
 #[deny(unsafe_code)]
 mod pickle;
 #[deny(unsafe_code)]
@@ -49,6 +50,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     buffer::register(module)?;
     dlpack::register(module)?;
     dlpack_call::register(module)?;
+    numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
     Ok(())

@@ -28,8 +28,9 @@ const FAN: usize = 1 << FAN_BITS;
 const LEVELS: u32 = 3;
 /// Addresses from here on belong to nobody.
 const END: usize = 1 << (SLOT_BITS + LEVELS * FAN_BITS);
-/// Set in an entry that is a table, clear in one that is a pool.
-const IS_TABLE: usize = 1;
+/// Set in an entry that is a pool, clear in one that is a table: so leak checkers, which look for plain pointers, see that
+/// the tables are in use. Pools are in the registry too.
+const IS_POOL: usize = 1;
 
 struct Table([AtomicUsize; FAN]);
 
@@ -90,22 +91,27 @@ impl AddressTable {
         loop {
             let index = (address >> shift(level)) % FAN;
             let entry = table.0[index].load(order::read());
-            if entry & IS_TABLE == 0 {
-                return NonNull::new(std::ptr::with_exposed_provenance_mut(entry));
+            if entry == 0 || entry & IS_POOL != 0 {
+                return NonNull::new(std::ptr::with_exposed_provenance_mut(entry & !IS_POOL));
             }
-            // SAFETY: an entry with the mark was stored by `child` from `Box::into_raw` of a `Table`, is never freed (T1),
-            // and the Acquire load above makes its contents visible (T2). The lowest level never gets the mark, so
+            // SAFETY: an entry without the mark was stored by `child` from `Box::into_raw` of a `Table`, is never freed
+            // (T1), and the Acquire load above makes its contents visible (T2). The lowest level has no tables, so
             // `level` does not go below 0.
-            table = unsafe { &*std::ptr::with_exposed_provenance::<Table>(entry & !IS_TABLE) };
+            table = unsafe { &*std::ptr::with_exposed_provenance::<Table>(entry) };
             level -= 1;
         }
     }
 
-    /// Sets every slot of `range` (multiples of a slot, below `END`) to `value`: 0 or a pointer.
-    fn set(&self, range: Range<usize>, value: usize) {
-        debug_assert!(range.start < range.end && range.end <= END && value & IS_TABLE == 0);
+    /// Sets every slot of `range` (multiples of a slot, below `END`) to `pool`: 0 or a pointer.
+    fn set(&self, range: Range<usize>, pool: usize) {
+        debug_assert!(range.start < range.end && range.end <= END && pool & IS_POOL == 0);
         debug_assert!((range.start | range.end).is_multiple_of(1 << SLOT_BITS));
+        let value = if pool == 0 { 0 } else { pool | IS_POOL };
         Self::set_level(&self.0, LEVELS - 1, range, value);
+    }
+
+    fn is_table(entry: usize) -> bool {
+        entry != 0 && entry & IS_POOL == 0
     }
 
     fn set_level(table: &Table, level: u32, range: Range<usize>, value: usize) {
@@ -116,7 +122,7 @@ impl AddressTable {
             let end = range.end.min(slot_start + span);
             let entry = &table.0[(start >> shift(level)) % FAN];
             let whole = end - start == span;
-            if whole && entry.load(Ordering::Relaxed) & IS_TABLE == 0 {
+            if whole && !Self::is_table(entry.load(Ordering::Relaxed)) {
                 entry.store(value, order::write());
             } else {
                 Self::set_level(Self::child(entry), level - 1, start..end, value);
@@ -129,13 +135,13 @@ impl AddressTable {
     /// given to or taken from a region, so no other region covers the whole slot.
     fn child(entry: &AtomicUsize) -> &'static Table {
         let current = entry.load(Ordering::Relaxed);
-        let address = if current & IS_TABLE != 0 {
-            current & !IS_TABLE
+        let address = if Self::is_table(current) {
+            current
         } else {
             debug_assert_eq!(current, 0);
             let made = Box::into_raw(Table::new()).expose_provenance();
             SIDE_BYTES.fetch_add(size_of::<Table>(), Ordering::Relaxed);
-            entry.store(made | IS_TABLE, order::write());
+            entry.store(made, order::write());
             made
         };
         // SAFETY: from `Box::into_raw` here or in an earlier call, never freed (T1); writers are one at a time (T2), so

@@ -1,0 +1,173 @@
+"""NumPy on our pools against NumPy on its own: `make bench-hook`, or `python bench/hook.py [--json FILE]`.
+
+README.md in this folder says how to read the output and what it does not show.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from compare import Arm, Row, Spread, compare, describe, one_process, print_header, print_row, print_verdict, save
+from compare.rounds import ratios
+
+KIB, MIB = 1 << 10, 1 << 20
+NUMPY = "import numpy as np\n"
+HOOK = "import numpy as np, neuro_memory as nm\nnm.hooks.numpy.install()\n"
+READING = (
+    "A ratio is time over time, round by round; below 1 ours is faster. 'middle half': between the quartiles of the\n"
+    "rounds. A goal counts by the median. Times are medians of one iteration."
+)
+
+
+def size(nbytes: int) -> str:
+    return f"{nbytes // MIB} MiB" if nbytes >= MIB else f"{nbytes // KIB} KiB" if nbytes >= KIB else f"{nbytes} B"
+
+
+class Bench:
+    """The rows, printed as they are measured."""
+
+    def __init__(self, sessions: int, rounds: int, clock: str, only: str) -> None:
+        self.options = {"sessions": sessions, "rounds": rounds, "clock": clock}
+        self.only = only
+        self.rows: list[Row] = []
+
+    def wanted(self, name: str) -> bool:
+        return self.only in name
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        print_row(row)
+
+    def ratio(self, name: str, arms: list[Arm], goals: list[tuple[str, str, float | None]]) -> None:
+        """One comparison; a row for every (arm, arm it is compared with, goal)."""
+        if not self.wanted(name):
+            return
+        samples = compare(arms, **self.options)
+        for ours, other, goal in goals:
+            seconds = {arm: samples[arm].median for arm in (ours, other)}
+            self.add(Row(name, other, ratios(samples, ours, other), goal, seconds=seconds))
+
+
+def add_rows(bench: Bench) -> None:
+    """`x + x`: a new result every time, dropped at once."""
+    for nbytes in (256, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB):
+        x = f"x = np.ones({nbytes // 4}, np.float32)\n"
+        out = x + f"o = np.ones({nbytes // 4}, np.float32)\n"
+        arms = [Arm("default", NUMPY + x, "x + x"), Arm("hook", HOOK + x, "x + x")]
+        if nbytes >= 64 * MIB:
+            arms.append(Arm("np.add(out=)", NUMPY + out, "np.add(x, x, out=o)"))
+            goals = [("hook", "np.add(out=)", 1.1), ("hook", "default", None), ("default", "np.add(out=)", None)]
+        else:
+            goal = {256: 1.25, 64 * KIB: None}.get(nbytes, 1.0)
+            goals = [("hook", "default", goal)]
+        bench.ratio(f"x + x, {size(nbytes)}", arms, goals)
+
+
+def zeros_rows(bench: Bench) -> None:
+    """`np.zeros`: its time left untouched and written to, and what it costs in memory before it is touched."""
+    for nbytes in (MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB):
+        untouched = f"np.zeros({nbytes}, np.uint8)"
+        touched = f"np.zeros({nbytes}, np.uint8).fill(1)"
+        for name, statement, goal in (("untouched", untouched, 1.5), ("touched", touched, 1.0)):
+            arms = [Arm("default", NUMPY, statement), Arm("hook", HOOK, statement)]
+            bench.ratio(f"np.zeros {size(nbytes)}, {name}", arms, [("hook", "default", goal)])
+        if bench.wanted(name := f"np.zeros {size(nbytes)}, RSS"):
+            bench.add(resident_row(name, nbytes))
+
+
+RSS = """
+import os
+def rss():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+"""
+
+
+def resident_row(name: str, nbytes: int) -> Row:
+    """Resident bytes that an untouched array adds: in a fresh process, and where as much was used and freed before."""
+    grown: dict[str, dict[str, int]] = {}
+    for arm, setup in (("default", NUMPY), ("hook", HOOK)):
+        with one_process() as worker:
+            worker.ask(exec=setup + RSS + "np.zeros(10); rss()\nbefore = rss()")
+            worker.ask(exec=f"kept = np.zeros({nbytes}, np.uint8)")
+            fresh = worker.ask(eval="rss() - before")
+            worker.ask(exec=f"del kept\nused = np.ones({nbytes}, np.uint8)\ndel used\nkept = np.zeros({nbytes}, np.uint8)")
+            grown[arm] = {"fresh": fresh, "after use": worker.ask(eval="rss() - before")}
+    # A page of either side's own records more or less is no difference.
+    holds = grown["hook"]["fresh"] <= grown["default"]["fresh"] + 64 * KIB
+    note = "; ".join(
+        f"{state}: hook +{grown['hook'][state] / MIB:.2f} MiB, default +{grown['default'][state] / MIB:.2f} MiB"
+        for state in ("fresh", "after use")
+    )
+    return Row(name, "default", holds=holds, note=note)
+
+
+def jax_rows(bench: Bench) -> None:
+    """Handing 64 MiB to JAX: the same address, and the time it takes."""
+    name = "jnp.from_dlpack, 64 MiB"
+    if not bench.wanted(name):
+        return
+    make = "import jax.numpy as jnp\na = np.ones(16 << 20, np.float32)\njnp.from_dlpack(a).block_until_ready()\n"
+    zero_copy = "jnp.from_dlpack(a, copy=False).block_until_ready()"
+    arms = [
+        Arm("default, copies", NUMPY + make, "jnp.from_dlpack(a).block_until_ready()"),
+        Arm("hook, copy=False", HOOK + make, zero_copy),
+    ]
+    samples = compare(arms, **(bench.options | {"clock": "wall"}))
+    hook, default = samples["hook, copy=False"], samples["default, copies"]
+    spread = Spread.of([a / b for a, b in zip(hook.seconds, default.seconds, strict=True)])
+    with one_process() as worker:
+        worker.ask(exec=HOOK + make)
+        same = worker.ask(eval="jnp.from_dlpack(a, copy=False).unsafe_buffer_pointer() == a.ctypes.data")
+    with one_process() as worker:
+        worker.ask(exec=NUMPY + make)
+        try:
+            worker.ask(exec=zero_copy)
+            refusal = "default was aligned by chance"
+        except RuntimeError as error:
+            refusal = f"default with copy=False: {str(error).strip().splitlines()[-1][:90]}"
+    times = {"hook": hook.median, "default": default.median}
+    bench.add(Row(name, "default, which copies", spread, seconds=times))
+    bench.add(Row(f"{name}: same address", "", holds=same, note=refusal))
+    worst = max(hook.seconds)
+    bench.add(Row(f"{name}: under 1 ms", "", holds=worst < 1e-3, note=f"slowest round {worst * 1e6:.0f} µs"))
+
+
+def tensor_rows(bench: Bench) -> None:
+    """Our own tensors beside NumPy's arrays."""
+    both = "import neuro_memory as nm\n" + NUMPY
+    for dtype in ("float32", "float64"):
+        arms = [
+            Arm("np.empty", both + f"d = np.{dtype}", "np.empty((1000, 1000), d)"),
+            Arm("nm.empty", both, f"nm.empty((1000, 1000), '{dtype}')"),
+        ]
+        bench.ratio(f"nm.empty((1000, 1000)), {dtype}", arms, [("nm.empty", "np.empty", 1.0)])
+    arms = [
+        Arm("of an ndarray", both + "a = np.ones((1000, 1000), np.float32)", "np.from_dlpack(a)"),
+        Arm("of a Tensor", both + "a = nm.ones((1000, 1000), 'float32')", "np.from_dlpack(a)"),
+    ]
+    bench.ratio("np.from_dlpack", arms, [("of a Tensor", "of an ndarray", 1.0)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--sessions", type=int, default=3, help="fresh processes a comparison (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds a session (default %(default)s)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name contains it")
+    parser.add_argument("--strict", action="store_true", help="exit 1 where a goal is missed")
+    options = parser.parse_args()
+    facts = describe(["numpy", "jax", "neuro-memory"]) | {"clock": options.clock}
+    print_header(facts, "NumPy on neuro-memory's pools", READING)
+    bench = Bench(options.sessions, options.rounds, options.clock, options.only)
+    for rows in (add_rows, zeros_rows, jax_rows, tensor_rows):
+        rows(bench)
+    all_met = print_verdict(bench.rows)
+    if options.json:
+        save(options.json, facts, bench.rows)
+    return 1 if options.strict and not all_met else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""``neuro_memory.hooks.numpy``: NumPy's arrays in a memory pool.
+
+The callbacks that NumPy calls for every array are native and know nothing of this file. It holds what happens a few
+times in a program: entering and leaving scopes, installing and uninstalling.
+"""
+
+import contextvars
+import operator
+import threading
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import _neuro_memory as _core
+from .._neuro_memory import MemoryPool
+
+if TYPE_CHECKING:
+    from typing_extensions import CapsuleType
+
+__all__ = ["numpy"]
+
+_MAX_ALIGNMENT = 2 << 20
+
+# The scopes entered in this context, innermost last, each with the NumPy handler that was set before it. In a context
+# variable because NumPy keeps the handler in one too: every thread and every asyncio task has its own.
+_entered: contextvars.ContextVar[tuple[tuple["NumpyScope", "CapsuleType"], ...]] = contextvars.ContextVar(
+    "neuro_memory.hooks.numpy", default=()
+)
+
+
+class NumpyScope:
+    """What ``hooks.numpy(...)`` returns: a context manager under which new NumPy arrays lie in a pool.
+
+    It may be entered again, also while it is entered, by any thread or task.
+    """
+
+    def __init__(self, pool: MemoryPool, alignment: int) -> None:
+        self._pool = pool
+        self._handler = _core._numpy_handler(pool, alignment)
+
+    def __enter__(self) -> MemoryPool:
+        before = _core._numpy_set_handler(self._handler)
+        _entered.set((*_entered.get(), (self, before)))
+        return self._pool
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        entered = _entered.get()
+        if not entered or entered[-1][0] is not self:
+            raise RuntimeError(
+                "hooks.numpy: this scope is not the innermost one entered in this thread or task; "
+                "leave scopes in the reverse order, where they were entered"
+            )
+        _core._numpy_set_handler(entered[-1][1])
+        _entered.set(entered[:-1])
+
+
+class NumpyHook:
+    """NumPy's arrays in a pool: aligned, recycled, bounded, counted.
+
+    ``with hooks.numpy(pool, alignment) as pool:`` for what this thread or asyncio task does inside the block;
+    ``hooks.numpy.install(pool, alignment)`` and ``hooks.numpy.uninstall()`` for the whole process.
+
+    Arrays may outlive the hook and the pool object: an array frees its memory to the pool it came from, whenever that
+    is. Where a pool is full, NumPy raises its own ``MemoryError``. Inside a scope the scope's pool counts, not the
+    installed one.
+
+    pool: where arrays go; None is the default pool.
+    alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._installed: Literal["process", "threads"] | None = None
+        self._threads: _ThreadHook | None = None
+
+    def __call__(self, pool: MemoryPool | None = None, alignment: int = 64) -> NumpyScope:
+        """Scope for ``with``. Imports NumPy; hooks nothing before it is entered."""
+        return NumpyScope(*_checked(pool, alignment))
+
+    def install(self, pool: MemoryPool | None = None, alignment: int = 64) -> MemoryPool:
+        """Put every new array of the process into ``pool``, of all threads, those running already included.
+
+        Installing again replaces the pool and the alignment; one ``uninstall`` ends it. Arrays that exist are not
+        moved. With a NumPy whose default handler is not the one this module knows, ``RuntimeWarning`` says so, and only
+        this thread and the ``threading`` threads started later are reached.
+        """
+        pool, alignment = _checked(pool, alignment)
+        with self._lock:
+            if _core._numpy_install(pool, alignment):
+                self._end_threads()
+                self._installed = "process"
+            else:
+                handler = _core._numpy_handler(pool, alignment)
+                self._end_threads()
+                self._threads = _ThreadHook(handler)
+                self._installed = "threads"
+                warnings.warn(
+                    "hooks.numpy.install: this NumPy's default memory handler is not the one known to neuro_memory; "
+                    "arrays of this thread and of threads started from now on by `threading` go to the pool, those of "
+                    "threads that run already or that other code starts do not",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return pool
+
+    def uninstall(self) -> None:
+        """Give new arrays NumPy's own memory again. Arrays in the pool stay there. Without an install, nothing."""
+        with self._lock:
+            if self._installed == "process":
+                _core._numpy_uninstall()
+            self._end_threads()
+            self._installed = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether ``install`` is in force."""
+        return self._installed is not None
+
+    @property
+    def reach(self) -> Literal["process", "threads"] | None:
+        """What ``install`` reached: ``"process"``, ``"threads"`` (see ``install``), or None."""
+        return self._installed
+
+    def owns(self, array: Any) -> bool:
+        """Whether the data of a NumPy array lies in a pool of this module: its own or that of the array it views."""
+        return _core._owns_address(array.__array_interface__["data"][0])
+
+    def _end_threads(self) -> None:
+        if self._threads is not None:
+            self._threads.end()
+            self._threads = None
+
+
+class _ThreadHook:
+    """The second-best ``install``: NumPy's context variable, set here and in each thread that ``threading`` starts."""
+
+    def __init__(self, handler: "CapsuleType") -> None:
+        self._handler = handler
+        self._start = threading.Thread.start
+        self._before = _core._numpy_set_handler(handler)
+        hook = self
+
+        def start(thread: threading.Thread) -> None:
+            hook._start_hooked(thread)
+
+        self._patched = start
+        threading.Thread.start = start  # type: ignore[method-assign]
+
+    def _start_hooked(self, thread: threading.Thread) -> None:
+        run = thread.run
+
+        def run_hooked() -> None:
+            del thread.run  # what was set below hides the class's own
+            _core._numpy_set_handler(self._handler)
+            run()
+
+        thread.run = run_hooked  # type: ignore[method-assign]
+        try:
+            self._start(thread)
+        except BaseException:
+            thread.__dict__.pop("run", None)
+            raise
+
+    def end(self) -> None:
+        # The handler may still be set in contexts of other threads and tasks: it serves ordinary memory there.
+        _core._numpy_disarm_handler(self._handler)
+        if threading.Thread.start is self._patched:
+            threading.Thread.start = self._start  # type: ignore[method-assign]
+        current = _core._numpy_set_handler(self._before)
+        if current is not self._handler:
+            _core._numpy_set_handler(current)  # a scope is open here: it stays
+
+
+def _checked(pool: MemoryPool | None, alignment: int) -> tuple[MemoryPool, int]:
+    if pool is None:
+        pool = _core.default_pool()
+    elif not isinstance(pool, MemoryPool):
+        raise TypeError(f"hooks.numpy: pool must be a MemoryPool or None, not {type(pool).__name__}")
+    bytes_ = operator.index(alignment)
+    if not 0 < bytes_ <= _MAX_ALIGNMENT or bytes_ & (bytes_ - 1):
+        raise ValueError(f"hooks.numpy: alignment must be a power of two up to {_MAX_ALIGNMENT} bytes, not {alignment}")
+    return pool, bytes_
+
+
+numpy = NumpyHook()

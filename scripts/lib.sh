@@ -1,0 +1,53 @@
+# What every script here begins with: `. scripts/lib.sh` from any directory below the root. Not a program.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+
+VENV=$ROOT/.venv
+PYTHON=$VENV/bin/python
+# Where cargo puts what it builds; honoured if the caller has set it.
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+case $TARGET in /*) ;; *) TARGET=$ROOT/$TARGET ;; esac
+export CARGO_TARGET_DIR=$TARGET
+# What else the scripts make.
+BUILD=$ROOT/build
+
+# The same Python for every cargo call, or pyo3 would be configured, and all above it built, again and again.
+export PYO3_PYTHON=$PYTHON
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+# JAX looks for accelerators otherwise, and warns about each that it does not find.
+export JAX_PLATFORMS=cpu
+
+# For builds with flags of their own, which share nothing with others: dependencies are built, not optimised.
+quick_build=(--config 'profile.dev.package."*".opt-level=0')
+
+# say LINE: a line of progress.
+say() { printf '%s\n' "$*"; }
+
+# die LINE…: what is missing and what to do about it, on standard error; ends with status 2.
+die() {
+    printf 'neuro-memory: %s\n' "$@" >&2
+    exit 2
+}
+
+# need PATH WHAT: stops unless PATH is there.
+need() { [ -e "$1" ] || die "$2 is missing: $1 is not there"; }
+
+# lib_dir PROFILE: a directory with the C library of this profile under all its names: programs ask for the soname, which
+# only an installed library would have.
+lib_dir() {
+    local dir=$BUILD/lib/$1
+    mkdir -p "$dir"
+    ln -sf "$TARGET/$1/libneuro_memory.so" "$dir/libneuro_memory.so"
+    ln -sf libneuro_memory.so "$dir/libneuro_memory.so.0"
+    ln -sf "$TARGET/$1/libneuro_memory.a" "$dir/libneuro_memory.a"
+    printf '%s' "$dir"
+}
+
+# skip WHAT WHY: a check that was not made. scripts/test.sh counts these lines.
+skip() { printf 'SKIPPED: %s: %s\n' "$1" "$2"; }
+
+# seconds_since START: whole seconds since START, itself a value of $SECONDS.
+seconds_since() { printf '%d' $((SECONDS - $1)); }

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The C tests once more with library and program instrumented by AddressSanitizer (and its leak check).
+. "$(dirname "$0")/../lib.sh"
+
+need tests/c "the C tests"
+host=$(rustc -vV | sed -n 's/^host: //p')
+# The program brings the sanitizer's run-time library (gcc's); the Rust library must not bring another.
+RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Zexternal-clangrt -Cunsafe-allow-abi-mismatch=sanitizer" \
+    CARGO_TARGET_DIR=$TARGET/asan cargo rustc --quiet --locked -p neuro-capi "${quick_build[@]}" --lib --crate-type staticlib --target "$host"
+lib=$TARGET/asan/$host/debug
+work=$BUILD/asan
+mkdir -p "$work"
+# An impossible request must come back as NULL, as it does without the sanitizer.
+export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
+
+for source in tests/c/*.c; do
+    need "$source" "a C test"
+    program=$work/$(basename "$source" .c)
+    gcc -std=c99 -g -O1 -fsanitize=address -Wall -Wextra -Werror -pedantic -D_POSIX_C_SOURCE=200809L -Iinclude -Itests/c "$source" -o "$program" \
+        "$lib/libneuro_memory.a" -lpthread -lm -ldl
+    say "$source under AddressSanitizer"
+    NM_UNDER_ASAN=1 "$program"
+done

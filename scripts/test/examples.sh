@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every example is built and run. One that needs arguments has its own part of the demo.
+. "$(dirname "$0")/../lib.sh"
+
+count=0
+for source in examples/python/*.py; do
+    need "$source" "a Python example"
+    say "$source" && "$PYTHON" "$source"
+    count=$((count + 1))
+done
+
+for source in examples/rust/*.rs; do
+    need "$source" "a Rust example"
+    say "$source" && cargo run --quiet --locked -p neuro-core --example "$(basename "$source" .rs)"
+    count=$((count + 1))
+done
+
+cargo build --quiet --locked -p neuro-capi
+lib=$(lib_dir debug)
+mkdir -p "$BUILD/examples"
+for source in examples/c/*.c; do
+    need "$source" "a C example"
+    program=$BUILD/examples/$(basename "$source" .c)
+    gcc -std=c99 -g -Wall -Wextra -Werror -pedantic -Iinclude "$source" -o "$program" -L"$lib" -lneuro_memory -lm
+    # It classifies what the demo has trained: a short demo, with its promises kept, runs it.
+    [ "$(basename "$source")" != classify.c ] || continue
+    say "$source" && LD_LIBRARY_PATH=$lib "$program"
+    count=$((count + 1))
+done
+
+say "examples/demo, shortened"
+"$PYTHON" examples/demo/run.py --lib-dir "$lib" --out "$BUILD/examples/demo" --trainings 1 --rounds 2
+say "examples: $count programs and the demo"
