@@ -19,5 +19,5 @@ for source in tests/c/*.c; do
     gcc -std=c99 -g -O1 -fsanitize=address -Wall -Wextra -Werror -pedantic -D_POSIX_C_SOURCE=200809L -Iinclude -Itests/c "$source" -o "$program" \
         "$lib/libneuro_memory.a" -lpthread -lm -ldl
     say "$source under AddressSanitizer"
-    NM_UNDER_ASAN=1 "$program"
+    (cd "$work" && NM_UNDER_ASAN=1 "$program") # some write files
 done

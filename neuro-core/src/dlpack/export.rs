@@ -93,8 +93,9 @@ fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) 
             });
         }
     };
-    let lengths = tensor.shape().iter().map(|&dim| dim as i64);
-    let strides = tensor.strides().iter().map(|&stride| stride as i64);
+    let mut numbers = SmallVec::with_capacity(2 * tensor.ndim());
+    numbers.extend(tensor.shape().iter().map(|&dim| dim as i64));
+    numbers.extend(tensor.strides().iter().map(|&stride| stride as i64));
     let empty = tensor.numel() == 0;
     let exported = Box::leak(Box::new(Exported {
         managed: manage(DLTensor {
@@ -111,7 +112,7 @@ fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) 
             strides: ptr::null_mut(),
             byte_offset: 0,
         }),
-        numbers: lengths.chain(strides).collect(),
+        numbers,
         storage: tensor.storage().clone(),
     }));
     tensor.storage().mark_exposed();
