@@ -14,7 +14,7 @@
 //! no handle is NULL.
 //!
 //! Invariants:
-//! - H1: slots lie in chunks that are never freed or moved, so an index below `made` always leads to a slot.
+//! - H1: slots (`slots.rs`) lie in chunks that are never freed or moved, so an index below `made` always leads to a slot.
 //! - H2: a slot's value is initialised exactly while its count is not 0.
 //! - H3: a slot is on the free list, or owned by the one thread that fills or empties it, or counted: never two of these.
 //!
@@ -23,13 +23,16 @@
 //!
 //! Absent on purpose: locks, so that a forked child can use and release what it inherited.
 
-use std::alloc::Layout;
-use std::cell::UnsafeCell;
-use std::mem::MaybeUninit;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use probe::{Mutant, chosen, unless};
+use slots::{CAPACITY, Slot, Slots};
+use sync::Ordering;
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod probe;
+mod slots;
+mod sync;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 const KIND_SHIFT: u32 = 3;
@@ -39,11 +42,6 @@ const INDEX_BITS: u32 = 25;
 const GENERATION_SHIFT: u32 = INDEX_SHIFT + INDEX_BITS;
 const GENERATION_BITS: u32 = 17;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
-/// Slots of the first chunk; each further one is twice as long.
-const FIRST_CHUNK: u32 = 64;
-const CHUNKS: usize = 19;
-/// Slots of all chunks together.
-const CAPACITY: u32 = FIRST_CHUNK * ((1 << CHUNKS) - 1);
 /// Far from overflow even if every thread of the machine adds one to it at the same time.
 const MAX_COUNT: u32 = 1 << 30;
 
@@ -53,24 +51,26 @@ const _: () = assert!(CAPACITY < 1 << INDEX_BITS);
 /// All handles of one kind.
 pub(crate) struct Table<T> {
     kind: usize,
-    chunks: [AtomicPtr<Slot<T>>; CHUNKS],
-    /// Slots that were ever used: the first `made` of the chunks.
-    made: AtomicU32,
-    /// Head of the free list: a count of changes (against ABA) above the index + 1, or 0 where it is empty.
-    free: AtomicU64,
-}
-
-struct Slot<T> {
-    /// Generation above the count of references.
-    state: AtomicU64,
-    /// Next of the free list, as index + 1.
-    next: AtomicU32,
-    value: UnsafeCell<MaybeUninit<T>>,
+    slots: Slots<T>,
 }
 
 // SAFETY: values go in on one thread and may come out on another (`T: Send`), and several threads may look at one at the
 // same time (`T: Sync`); everything else in a table is atomic.
 unsafe impl<T: Send + Sync> Sync for Table<T> {}
+
+/// The one table of a kind of handle, for as long as the process lives. A static that is made when the program is built, so
+/// that no thread waits for another to make it; only loom needs to make one at run time.
+macro_rules! the_table {
+    ($value:ty, $kind:literal) => {{
+        #[cfg(not(loom))]
+        static TABLE: $crate::handles::Table<$value> = $crate::handles::Table::new($kind);
+        #[cfg(loom)]
+        static TABLE: std::sync::LazyLock<$crate::handles::Table<$value>> =
+            std::sync::LazyLock::new(|| $crate::handles::Table::new($kind));
+        &TABLE
+    }};
+}
+pub(crate) use the_table;
 
 /// The handle names nothing that lives.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,34 +78,39 @@ pub(crate) struct Stale;
 
 impl<T> Table<T> {
     /// A table of handles of kind `kind`: 1, 2 or 3.
+    #[cfg(not(loom))]
     pub(crate) const fn new(kind: usize) -> Self {
         assert!(kind != 0 && kind < 1 << KIND_BITS);
-        Self {
-            kind,
-            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
-            made: AtomicU32::new(0),
-            free: AtomicU64::new(0),
-        }
+        let slots = Slots::new();
+        Self { kind, slots }
+    }
+
+    /// The same for loom, whose atomics are made at run time.
+    #[cfg(loom)]
+    pub(crate) fn new(kind: usize) -> Self {
+        let slots = Slots::new();
+        Self { kind, slots }
     }
 
     /// Takes in what `make` makes; the handle has one reference. The slot is found first, so that `make` is called only
     /// where nothing else can fail; `full` makes the error where there is none.
     pub(crate) fn insert<E>(&self, make: impl FnOnce() -> Result<T, E>, full: impl FnOnce() -> E) -> Result<usize, E> {
-        let index = self.pop_free().or_else(|| self.make_slot()).ok_or_else(full)?;
-        let slot = self.slot(index).expect("both sources give slots that exist");
+        let index = self.slots.take().ok_or_else(full)?;
+        let slot = self.slots.slot(index).expect("what is taken exists");
         let value = match make() {
             Ok(value) => value,
             Err(error) => {
-                self.push_free(slot, index);
+                self.slots.push(slot, index);
                 return Err(error);
             }
         };
         let generation = split(slot.state.load(Ordering::Relaxed)).0;
         // SAFETY: the slot is off the free list and its count is 0, so this thread alone owns it (H3) and no value is
         // overwritten (H2).
-        unsafe { (*slot.value.get()).write(value) };
+        slot.value.with_mut(|place| unsafe { (*place).write(value) });
         // Release: whoever sees the count sees the value.
-        slot.state.store(join(generation, 1), Ordering::Release);
+        let publish = unless(Mutant::InsertRelaxed, Ordering::Release, Ordering::Relaxed);
+        slot.state.store(join(generation, 1), publish);
         Ok(self.handle(index, generation))
     }
 
@@ -116,50 +121,52 @@ impl<T> Table<T> {
     pub(crate) unsafe fn get(&self, handle: usize) -> Result<&T, Stale> {
         let (slot, generation) = self.find(handle)?;
         // Acquire: pairs with the store in `insert`.
-        let (now, count) = split(slot.state.load(Ordering::Acquire));
+        let (now, count) = split(
+            slot.state
+                .load(unless(Mutant::GetRelaxed, Ordering::Acquire, Ordering::Relaxed)),
+        );
         if now != generation || count == 0 {
             return Err(Stale);
         }
         // SAFETY: the count is not 0, so the value is initialised (H2), and the caller's reference keeps it so;
         // while it is counted nobody has `&mut` to it.
-        Ok(unsafe { (*slot.value.get()).assume_init_ref() })
+        Ok(slot.value.with(|value| unsafe { (*value).assume_init_ref() }))
     }
 
     /// One more reference.
     pub(crate) fn retain(&self, handle: usize) -> Result<(), Stale> {
         let (slot, generation) = self.find(handle)?;
-        slot.state
-            // Relaxed: the caller's own reference already orders everything before this one.
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
-                let (now, count) = split(state);
-                (now == generation && count != 0 && count < MAX_COUNT).then(|| state + 1)
-            })
-            .map_or(Err(Stale), |_| Ok(()))
+        // Relaxed: the caller's own reference already orders everything before this one.
+        update(slot, Ordering::Relaxed, Mutant::RetainInTwoSteps, |state| {
+            let (now, count) = split(state);
+            (now == generation && count != 0 && count < MAX_COUNT).then(|| state + 1)
+        })
+        .map(drop)
     }
 
     /// One reference less. After the last one the handle is stale and the value comes back, to be dropped.
     pub(crate) fn release(&self, handle: usize) -> Result<Option<T>, Stale> {
         let (slot, generation) = self.find(handle)?;
-        let before = slot
-            .state
-            // AcqRel: what other threads did with the value before they released comes before its drop.
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
-                let (now, count) = split(state);
-                match count {
-                    _ if now != generation => None,
-                    0 => None,
-                    1 => Some(join((generation + 1) & GENERATION_MASK, 0)),
-                    _ => Some(state - 1),
-                }
-            })
-            .map_err(|_| Stale)?;
+        // AcqRel: what other threads did with the value before they released comes before its drop.
+        let acquire = unless(Mutant::ReleaseUnpublished, Ordering::AcqRel, Ordering::Acquire);
+        let both = unless(Mutant::ReleaseBlind, acquire, Ordering::Release);
+        let next_generation = unless(Mutant::GenerationKept, (generation + 1) & GENERATION_MASK, generation);
+        let before = update(slot, both, Mutant::ReleaseInTwoSteps, |state| {
+            let (now, count) = split(state);
+            match count {
+                _ if now != generation => None,
+                0 => None,
+                1 => Some(join(next_generation, 0)),
+                _ => Some(state - 1),
+            }
+        })?;
         if split(before).1 != 1 {
             return Ok(None);
         }
         // SAFETY: the count went from 1 to 0 here, so the value was initialised (H2) and this thread alone owns the slot
         // until it is on the free list (H3).
-        let value = unsafe { (*slot.value.get()).assume_init_read() };
-        self.push_free(slot, index_of(handle));
+        let value = slot.value.with_mut(|value| unsafe { (*value).assume_init_read() });
+        self.slots.push(slot, index_of(handle));
         Ok(Some(value))
     }
 
@@ -183,108 +190,29 @@ impl<T> Table<T> {
         if self.handle(index, generation) != handle {
             return Err(Stale);
         }
-        self.slot(index).map(|slot| (slot, generation)).ok_or(Stale)
+        self.slots.slot(index).map(|slot| (slot, generation)).ok_or(Stale)
     }
+}
 
-    fn slot(&self, index: u32) -> Option<&Slot<T>> {
-        let (chunk, offset) = place(index);
-        // Acquire: pairs with the store in `chunk_of`; a chunk that can be seen is zeroed.
-        let first = self.chunks.get(chunk)?.load(Ordering::Acquire);
-        if first.is_null() {
-            return None;
-        }
-        // SAFETY: a chunk has `FIRST_CHUNK << chunk` slots, `offset` is below that by `place`, and it is never freed
-        // (H1); a zeroed slot is a valid one: atomics at 0 and an uninitialised value.
-        Some(unsafe { &*first.add(offset) })
+/// Changes a slot's state in one step, if `change` wants to; gives what it was before.
+fn update<T>(
+    slot: &Slot<T>,
+    ordering: Ordering,
+    mutant: Mutant,
+    change: impl Fn(u64) -> Option<u64>,
+) -> Result<u64, Stale> {
+    if chosen(mutant) {
+        let state = slot.state.fetch_add(0, Ordering::Relaxed);
+        slot.state.store(change(state).ok_or(Stale)?, ordering);
+        return Ok(state);
     }
-
-    /// A slot that was never used.
-    fn make_slot(&self) -> Option<u32> {
-        let mut index = self.made.load(Ordering::Relaxed);
-        loop {
-            if index == CAPACITY {
-                return None;
-            }
-            self.make_chunk(place(index).0)?;
-            match self
-                .made
-                .compare_exchange_weak(index, index + 1, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Some(index),
-                Err(now) => index = now,
-            }
-        }
-    }
-
-    fn make_chunk(&self, chunk: usize) -> Option<()> {
-        let place = &self.chunks[chunk];
-        if !place.load(Ordering::Relaxed).is_null() {
-            return Some(());
-        }
-        let layout = Layout::array::<Slot<T>>((FIRST_CHUNK as usize) << chunk).ok()?;
-        // SAFETY: a slot has atomics in it, so the layout is not empty.
-        let new = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Slot<T>>();
-        if new.is_null() {
-            return None;
-        }
-        // Release: pairs with the load in `slot`.
-        if place
-            .compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
-            // SAFETY: allocated above with this layout and given to nobody: another thread's chunk stands there.
-            unsafe { std::alloc::dealloc(new.cast(), layout) };
-        }
-        Some(())
-    }
-
-    fn pop_free(&self) -> Option<u32> {
-        let mut head = self.free.load(Ordering::Acquire);
-        loop {
-            let (changes, first) = split(head);
-            let index = first.checked_sub(1)?;
-            // May be out of date, but then `changes` has moved on and the exchange below fails.
-            let next = self.slot(index)?.next.load(Ordering::Relaxed);
-            match self.free.compare_exchange_weak(
-                head,
-                join(changes.wrapping_add(1), next),
-                Ordering::Acquire,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return Some(index),
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    fn push_free(&self, slot: &Slot<T>, index: u32) {
-        let mut head = self.free.load(Ordering::Relaxed);
-        loop {
-            let (changes, first) = split(head);
-            slot.next.store(first, Ordering::Relaxed);
-            match self.free.compare_exchange_weak(
-                head,
-                join(changes.wrapping_add(1), index + 1),
-                // Release: who pops this slot sees `next`, the new generation, and that the value was moved out.
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
+    slot.state
+        .fetch_update(ordering, Ordering::Relaxed, change)
+        .map_err(|_| Stale)
 }
 
 fn index_of(handle: usize) -> u32 {
     (handle >> INDEX_SHIFT) as u32 & ((1 << INDEX_BITS) - 1)
-}
-
-/// Chunk of slot `index`, and its place in there.
-fn place(index: u32) -> (usize, usize) {
-    let from_first = index + FIRST_CHUNK;
-    let chunk = from_first.ilog2() - FIRST_CHUNK.ilog2();
-    (chunk as usize, (from_first - (FIRST_CHUNK << chunk)) as usize)
 }
 
 fn split(word: u64) -> (u32, u32) {

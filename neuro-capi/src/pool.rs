@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use neuro_core::{Init, MemoryPool};
 
 use crate::guard::{self, Handle};
-use crate::handles::Table;
+use crate::handles::{Table, the_table};
 use crate::status::{Failure, Result, neuro_status_t};
 use crate::structs::{self, SizedStruct};
 
@@ -17,8 +17,7 @@ impl Handle for MemoryPool {
     type Opaque = neuro_pool_t;
     const NAME: &'static str = "neuro_pool_t";
     fn table() -> &'static Table<Self> {
-        static TABLE: Table<MemoryPool> = Table::new(1);
-        &TABLE
+        the_table!(MemoryPool, 1)
     }
 }
 

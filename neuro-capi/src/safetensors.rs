@@ -10,7 +10,7 @@ use neuro_core::DynTensor;
 use neuro_core::io::safetensors::{self, SafeTensorsFile};
 
 use crate::guard::{self, Handle};
-use crate::handles::Table;
+use crate::handles::{Table, the_table};
 use crate::pool::{neuro_pool_t, pool_or_default};
 use crate::status::{Failure, NEURO_FORMAT, NEURO_OUT_OF_RANGE, Result, neuro_status_t};
 use crate::tensor::{neuro_tensor_release, neuro_tensor_t};
@@ -45,8 +45,7 @@ impl Handle for File {
     type Opaque = neuro_safetensors_t;
     const NAME: &'static str = "neuro_safetensors_t";
     fn table() -> &'static Table<Self> {
-        static TABLE: Table<File> = Table::new(3);
-        &TABLE
+        the_table!(File, 3)
     }
 }
 

@@ -3,7 +3,7 @@
 use neuro_core::{DType, DynTensor};
 
 use crate::guard::{self, Handle};
-use crate::handles::Table;
+use crate::handles::{Table, the_table};
 use crate::pool::{neuro_pool_t, or_default, pool_or_default};
 use crate::status::{Failure, Result, neuro_status_t};
 use crate::structs::{self, SizedStruct};
@@ -16,8 +16,7 @@ impl Handle for DynTensor {
     type Opaque = neuro_tensor_t;
     const NAME: &'static str = "neuro_tensor_t";
     fn table() -> &'static Table<Self> {
-        static TABLE: Table<DynTensor> = Table::new(2);
-        &TABLE
+        the_table!(DynTensor, 2)
     }
 }
 

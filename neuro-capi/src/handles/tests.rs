@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::slots::{CHUNKS, FIRST_CHUNK, place};
 use super::*;
 
 fn insert<T>(table: &Table<T>, value: T) -> usize {
@@ -13,7 +14,7 @@ fn a_value_that_is_not_made_takes_no_slot() {
     for _ in 0..3 {
         assert_eq!(table.insert(|| Err("no"), || "full"), Err("no"));
     }
-    assert_eq!(table.made.load(Ordering::Relaxed), 1);
+    assert_eq!(table.slots.made.load(Ordering::Relaxed), 1);
     let handle = insert(&table, 7);
     assert_eq!((index_of(handle), table.release(handle)), (0, Ok(Some(7))));
 }
@@ -110,7 +111,7 @@ fn threads_share_a_table() {
     for handle in kept {
         assert!(table.release(handle).unwrap().is_some());
     }
-    let slots = table.made.load(Ordering::Relaxed) as usize;
+    let slots = table.slots.made.load(Ordering::Relaxed) as usize;
     assert!(
         slots <= THREADS * (ROUNDS / 10 + 1),
         "{slots} slots: released ones are used again"
