@@ -13,6 +13,8 @@ valgrind=
 if [ "${1:-}" = --valgrind ]; then
     shift
     command -v valgrind >/dev/null || { echo "valgrind is not here: apt install valgrind" >&2; exit 1; }
+    # For tests that would take too long there.
+    export NM_UNDER_VALGRIND=1
     valgrind="valgrind --quiet --leak-check=full --error-exitcode=99 --suppressions=$here/valgrind.supp"
 fi
 [ -e "$lib_dir/libneuro_memory.so" ] || { echo "no libneuro_memory.so in $lib_dir: cargo build -p neuro-capi" >&2; exit 1; }
