@@ -277,7 +277,7 @@ impl State {
     }
 
     /// Every law of every heap; for tests.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn assert_valid(&mut self) {
         self.settle();
         for region in &self.regions {
