@@ -1,4 +1,4 @@
-//! Every pool of the process: for totals, for the address table's writers, and for `fork`.
+//! Every pool of the process: for totals, and for `fork`.
 //!
 //! Lock order: registry, then pools in the registry's order, then the address table. Nobody takes an earlier one while
 //! holding a later one.
@@ -6,13 +6,12 @@
 //! Fork: the forking thread takes all of them first, so no other thread is inside when the process is copied, and gives
 //! them back on both sides. The child then has its own copy of every pool, whole, and goes on with it.
 
-use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::state::State;
 use super::{Inner, PoolStats, table};
 use crate::backend::host::os;
-use crate::sync::global::{AtomicUsize, Mutex, MutexGuard, Once, Ordering, lock};
+use crate::sync::global::{Mutex, MutexGuard, Once, Ordering, lock};
 
 #[derive(Clone, Copy)]
 struct PoolRef(NonNull<Inner>);
@@ -29,28 +28,6 @@ impl PoolRef {
 }
 
 static POOLS: Mutex<Vec<PoolRef>> = Mutex::new(Vec::new());
-static TABLE_WRITER: Mutex<()> = Mutex::new(());
-static REGIONS: AtomicUsize = AtomicUsize::new(0);
-
-/// Regions of all pools.
-pub(super) fn regions() -> usize {
-    // Relaxed: it steers how much address space to ask for, nothing else.
-    REGIONS.load(Ordering::Relaxed)
-}
-
-/// Writes `addresses` down as `pool`'s.
-pub(super) fn claim(addresses: Range<usize>, pool: NonNull<Inner>) {
-    let _writer = lock(&TABLE_WRITER);
-    table::insert(addresses, pool);
-    REGIONS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Erases `addresses`.
-pub(super) fn unclaim(addresses: Range<usize>) {
-    let _writer = lock(&TABLE_WRITER);
-    table::remove(addresses);
-    REGIONS.fetch_sub(1, Ordering::Relaxed);
-}
 
 /// Enters a new pool.
 pub(super) fn enter(pool: NonNull<Inner>) {
@@ -117,7 +94,7 @@ extern "C" fn before_fork() {
         })
         .collect();
     let held = Held {
-        _table: lock(&TABLE_WRITER),
+        _table: table::lock_writer(),
         _pools: pools,
         _registry: registry,
     };

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 
 use super::recent::{Freed, Recent};
 use super::region::{ALREADY_FREE, GRANULE, Placed, Region};
-use super::{Inner, PoolStats, registry};
+use super::{Inner, PoolStats, table};
 use crate::backend::host::{STEP, os};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -121,10 +121,10 @@ impl State {
         }
         // Addresses are plenty but not endless, above all under `ulimit -v`: leave most of what is left to others, and
         // the more the more regions there are.
-        let share = os::address_space_left() / (4 * (registry::regions() + 1)) / GRANULE;
+        let share = os::address_space_left() / (4 * (table::regions() + 1)) / GRANULE;
         let want = u32::try_from(share).unwrap_or(u32::MAX).clamp(need, room);
         let region = Region::new(want, need)?;
-        registry::claim(region.addresses(), pool);
+        table::claim(region.addresses(), pool);
         self.regions.push(region);
         Ok(self.regions.last_mut())
     }
@@ -202,7 +202,7 @@ impl State {
             let region = &mut self.regions[index];
             if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
                 let region = self.regions.remove(index);
-                registry::unclaim(region.addresses());
+                table::unclaim(region.addresses());
                 drop(region); // after its addresses are erased: T3
             } else if now > target {
                 region.trim(now - target);
@@ -231,7 +231,7 @@ impl State {
         debug_assert_eq!(self.counters.live_blocks, 0);
         self.settle();
         for region in self.regions.drain(..) {
-            registry::unclaim(region.addresses());
+            table::unclaim(region.addresses());
         }
     }
 
@@ -284,7 +284,7 @@ impl State {
             region.heap().assert_valid();
             let addresses = region.addresses();
             for end in [addresses.start, addresses.end - 1] {
-                assert!(super::table::find(end).is_some()); // P2
+                assert!(table::find(end).is_some()); // P2
             }
         }
         let live: u32 = self

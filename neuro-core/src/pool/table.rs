@@ -18,7 +18,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::Inner;
-use crate::sync::{AtomicUsize, Ordering, global};
+use crate::sync::global::{self, Mutex, MutexGuard, lock};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// log2 of the bytes of a slot of the lowest level: the step of reservations.
 const SLOT_BITS: u32 = 21;
@@ -37,6 +38,9 @@ struct Table([AtomicUsize; FAN]);
 /// The root and its writers' rules.
 pub(super) struct AddressTable(Table);
 
+static WRITER: Mutex<()> = Mutex::new(());
+static REGIONS: global::AtomicUsize = global::AtomicUsize::new(0);
+
 /// Bytes of the lower tables made so far, which no pool can be charged with.
 static SIDE_BYTES: global::AtomicUsize = global::AtomicUsize::new(0);
 
@@ -50,14 +54,29 @@ pub(super) fn find(address: usize) -> Option<NonNull<Inner>> {
     TABLE.find(address).map(NonNull::cast)
 }
 
-/// Writes down that `range` belongs to `pool`. One caller at a time (the registry sees to that).
-pub(super) fn insert(range: Range<usize>, pool: NonNull<Inner>) {
-    TABLE.set(range, pool.as_ptr().expose_provenance());
+/// Writes down that the region of these addresses belongs to `pool`.
+pub(super) fn claim(addresses: Range<usize>, pool: NonNull<Inner>) {
+    let _writer = lock_writer();
+    TABLE.set(addresses, pool.as_ptr().expose_provenance());
+    REGIONS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Erases `range`. One caller at a time.
-pub(super) fn remove(range: Range<usize>) {
-    TABLE.set(range, 0);
+/// Erases a region.
+pub(super) fn unclaim(addresses: Range<usize>) {
+    let _writer = lock_writer();
+    TABLE.set(addresses, 0);
+    REGIONS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Takes the writers' lock (T2): for the two above, and for a fork.
+pub(super) fn lock_writer() -> MutexGuard<'static, ()> {
+    lock(&WRITER)
+}
+
+/// Regions of all pools.
+pub(super) fn regions() -> usize {
+    // Relaxed: it steers how much address space to ask for, nothing else.
+    REGIONS.load(Ordering::Relaxed)
 }
 
 /// Bytes the table takes, all pools together.
