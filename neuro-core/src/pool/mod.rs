@@ -26,7 +26,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use self::state::State;
-use crate::backend::host::os;
+use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
 use crate::sync::global::{AtomicUsize, Mutex, MutexGuard, OnceLock, lock};
 
@@ -126,7 +126,7 @@ impl MemoryPool {
         let bytes = count.saturating_mul(size_of::<T>()); // saturated, it is refused below
         let mut state = self.state();
         let alignment = state.alignment.max(align_of::<T>());
-        let placed = state.allocate(self.0, bytes, alignment)?;
+        let placed = state.allocate(self.0, bytes, alignment, Init::Uninit)?;
         drop(state);
         // SAFETY: the block is new, so nobody else's; it is aligned for `T` and holds `count` values of it.
         Ok(unsafe { PoolPtr::new(placed.ptr.cast(), count) })
@@ -150,7 +150,7 @@ impl MemoryPool {
     pub fn allocate_bytes(&self, bytes: usize, alignment: Option<usize>, init: Init) -> Result<NonNull<u8>> {
         let mut state = self.state();
         let alignment = alignment.unwrap_or(state.alignment);
-        let placed = state.allocate(self.0, bytes, alignment)?;
+        let placed = state.allocate(self.0, bytes, alignment, init)?;
         drop(state);
         if init == Init::Zeroed && !placed.dirty.is_empty() {
             // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
@@ -206,7 +206,7 @@ impl MemoryPool {
         if at.is_multiple_of(alignment.max(1)) && state.resize(at, new_bytes) {
             return Ok(address);
         }
-        let placed = state.allocate(pool, new_bytes, alignment)?;
+        let placed = state.allocate(pool, new_bytes, alignment, Init::Uninit)?;
         drop(state);
         // SAFETY: both blocks are live, distinct, and at least that long; the caller owns the old one.
         unsafe {
@@ -294,15 +294,15 @@ unsafe fn destroy(pool: NonNull<Inner>) {
 /// They are committed memory of a block that the caller owns.
 unsafe fn zero(start: NonNull<u8>, len: usize) {
     if len >= DISCARD_TO_ZERO {
-        let page = os::page_size();
-        let head = start.as_ptr().align_offset(page);
-        let pages = (len - head) & !(page - 1);
-        // SAFETY: `head < page <= len`; the three parts lie in the caller's bytes, and the middle one is whole pages of
+        // Whole steps only: a discard that ends inside a huge page makes the system split it, and the next touch pays.
+        let head = start.as_ptr().align_offset(STEP);
+        let steps = (len - head) / STEP * STEP;
+        // SAFETY: `head < STEP <= len`; the three parts lie in the caller's bytes, and the middle one is whole pages of
         // private anonymous memory.
         unsafe {
-            if os::discard(start.add(head), pages).is_ok() {
+            if os::discard(start.add(head), steps).is_ok() {
                 start.write_bytes(0, head);
-                start.add(head + pages).write_bytes(0, len - head - pages);
+                start.add(head + steps).write_bytes(0, len - head - steps);
                 return;
             }
         }

@@ -300,6 +300,20 @@ fn large_blocks_side_by_side_do_not_start_alike() {
 }
 
 #[test]
+fn a_large_zeroed_block_lies_on_a_step_where_there_is_room() {
+    let pool = MemoryPool::new(2 * DISCARD_TO_ZERO + STEP + STEP / 2);
+    let small = pool.allocate::<u8>(64).unwrap();
+    let block = |init| pool.allocate_block(DISCARD_TO_ZERO, None, init).unwrap();
+    let on_step = block(Init::Zeroed);
+    assert!(on_step.as_ptr().addr().is_multiple_of(STEP));
+    // What is left behind it holds another, but on no step.
+    let right = block(Init::Zeroed);
+    assert!(!right.as_ptr().addr().is_multiple_of(STEP));
+    drop((small, on_step, right));
+    valid(&pool);
+}
+
+#[test]
 fn ten_thousand_blocks_of_many_threads_leave_nothing() {
     let pool = MemoryPool::unlimited();
     let (send, receive) = std::sync::mpsc::channel::<PoolPtr<u8>>();
