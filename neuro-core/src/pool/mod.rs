@@ -25,6 +25,7 @@ mod tests;
 use std::fmt;
 use std::ptr::NonNull;
 
+use self::region::LARGE;
 use self::state::State;
 use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
@@ -41,10 +42,6 @@ pub enum Init {
     /// Zeros. Memory known to be fresh from the system is not written again.
     Zeroed,
 }
-
-/// From this size on, zeroing asks the system for fresh pages instead of writing zeros over the old ones, which costs
-/// nothing until they are touched.
-const DISCARD_TO_ZERO: usize = 32 << 20;
 
 /// A pool of host memory. A cheap handle: clones name the same pool, and any thread may use any of them.
 ///
@@ -126,7 +123,7 @@ impl MemoryPool {
         let bytes = count.saturating_mul(size_of::<T>()); // saturated, it is refused below
         let mut state = self.state();
         let alignment = state.alignment.max(align_of::<T>());
-        let placed = state.allocate(self.0, bytes, alignment, Init::Uninit)?;
+        let placed = state.allocate(self.0, bytes, alignment)?;
         drop(state);
         // SAFETY: the block is new, so nobody else's; it is aligned for `T` and holds `count` values of it.
         Ok(unsafe { PoolPtr::new(placed.ptr.cast(), count) })
@@ -150,7 +147,7 @@ impl MemoryPool {
     pub fn allocate_bytes(&self, bytes: usize, alignment: Option<usize>, init: Init) -> Result<NonNull<u8>> {
         let mut state = self.state();
         let alignment = alignment.unwrap_or(state.alignment);
-        let placed = state.allocate(self.0, bytes, alignment, init)?;
+        let placed = state.allocate(self.0, bytes, alignment)?;
         drop(state);
         if init == Init::Zeroed && !placed.dirty.is_empty() {
             // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
@@ -206,7 +203,7 @@ impl MemoryPool {
         if at.is_multiple_of(alignment.max(1)) && state.resize(at, new_bytes) {
             return Ok(address);
         }
-        let placed = state.allocate(pool, new_bytes, alignment, Init::Uninit)?;
+        let placed = state.allocate(pool, new_bytes, alignment)?;
         drop(state);
         // SAFETY: both blocks are live, distinct, and at least that long; the caller owns the old one.
         unsafe {
@@ -293,8 +290,8 @@ unsafe fn destroy(pool: NonNull<Inner>) {
 /// # Safety
 /// They are committed memory of a block that the caller owns.
 unsafe fn zero(start: NonNull<u8>, len: usize) {
-    if len >= DISCARD_TO_ZERO {
-        // Whole steps only: a discard that ends inside a huge page makes the system split it, and the next touch pays.
+    if len >= LARGE {
+        // Fresh pages cost nothing until they are touched. Whole steps only: a discard that ends inside a huge page makes the system split it, and the next touch pays.
         let head = start.as_ptr().align_offset(STEP);
         let steps = (len - head) / STEP * STEP;
         // SAFETY: `head < STEP <= len`; the three parts lie in the caller's bytes, and the middle one is whole pages of

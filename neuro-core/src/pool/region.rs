@@ -18,11 +18,13 @@ use crate::heap::{Block, FreeError, OffsetHeap, Tag};
 /// The unit of the heap, in bytes: no block is smaller, and every block starts on one.
 pub(super) const GRANULE: usize = 64;
 
-/// Blocks from this many granules on (32 MiB) get [`STAGGER`] more.
-const STAGGERED: u32 = (32 << 20) / GRANULE as u32;
-/// Granules (16 KiB) that keep two large blocks side by side from starting at the same place of the memory's banks, where
-/// they would wait for each other: measured, `x + x` of 256 MiB takes 1.5 times as long without.
+/// Blocks from this many bytes on are laid for speed where there is room: on a step, so that their pages are whole huge
+/// pages, which are zeroed by exchanging them and never split; and [`STAGGER`] longer than asked.
+pub(super) const LARGE: usize = 32 << 20;
+/// Granules (16 KiB) that keep large blocks side by side from starting a power of two apart, where the memory's banks wait
+/// for each other: measured, `x + x` of 256 MiB takes 1.5 times as long without.
 const STAGGER: u32 = (16 << 10) / GRANULE as u32;
+const STEP_UNITS: u32 = (STEP / GRANULE) as u32;
 
 /// A block that was just handed out.
 pub(super) struct Placed {
@@ -104,11 +106,11 @@ impl Region {
         }
     }
 
-    /// A free range for a block of `units`, and its length: large blocks are staggered where there is room.
+    /// A free range for a block of `units`, and its length: large blocks are laid for speed where there is room.
     fn find(&mut self, units: u32, align: u32) -> Option<(Block, u32)> {
-        if units >= STAGGERED {
+        if units as usize * GRANULE >= LARGE {
             let more = units.saturating_add(STAGGER);
-            if let Some(block) = self.heap.allocate(more, align, Tag::IDLE) {
+            if let Some(block) = self.heap.allocate(more, STEP_UNITS, Tag::IDLE) {
                 return Some((block, more));
             }
         }

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 
 use super::recent::{Freed, Recent};
 use super::region::{ALREADY_FREE, GRANULE, Placed, Region};
-use super::{DISCARD_TO_ZERO, Init, Inner, PoolStats, table};
+use super::{Inner, PoolStats, table};
 use crate::backend::host::{STEP, os};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -53,14 +53,8 @@ impl State {
         self.handles == 0 && self.counters.live_blocks == 0
     }
 
-    /// Hands out a block of `bytes` for `pool`, whose state this is. Zeroing it, if `init` asks for that, is the caller's.
-    pub(super) fn allocate(
-        &mut self,
-        pool: NonNull<Inner>,
-        bytes: usize,
-        alignment: usize,
-        init: Init,
-    ) -> Result<Placed> {
+    /// Hands out a block of `bytes` for `pool`, whose state this is.
+    pub(super) fn allocate(&mut self, pool: NonNull<Inner>, bytes: usize, alignment: usize) -> Result<Placed> {
         if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
             return Err(Error::InvalidArgument {
                 op: "allocate",
@@ -79,38 +73,33 @@ impl State {
             self.counters.add_block(placed.bytes);
             return Ok(placed);
         }
-        // On a step, where there is room: then zeroing exchanges whole huge pages and splits none.
-        let on_step = init == Init::Zeroed && bytes >= DISCARD_TO_ZERO;
-        let best = if on_step { (STEP / GRANULE) as u32 } else { align };
-        match self.place(pool, units, best, align) {
-            Ok(Some(placed)) => {
-                self.counters.add_block(placed.bytes);
-                self.recent.note(placed.ptr.as_ptr().expose_provenance(), units); // `Placed::again` takes it back
-                Ok(placed)
-            }
-            Ok(None) => Err(self.out_of_memory(bytes, alignment, None)),
-            Err(cause) => Err(self.out_of_memory(bytes, alignment, Some(cause))),
-        }
-    }
-
-    /// `units` granules on a multiple of `best`, or else of `align`: in a region there is, or else in a new one.
-    fn place(&mut self, pool: NonNull<Inner>, units: u32, best: u32, align: u32) -> std::io::Result<Option<Placed>> {
         loop {
-            let mut aligns = [Some(best), (align != best).then_some(align)].into_iter().flatten();
-            let placed = aligns.find_map(|align| {
-                self.regions
-                    .iter_mut()
-                    .find_map(|it| it.allocate(units, align).transpose())
-            });
-            if let Some(placed) = placed {
-                return placed.map(Some);
+            for region in &mut self.regions {
+                match region.allocate(units, align) {
+                    Ok(Some(placed)) => {
+                        self.counters.add_block(placed.bytes);
+                        self.recent.note(placed.ptr.as_ptr().expose_provenance(), units); // `Placed::again` takes it back
+                        return Ok(placed);
+                    }
+                    Ok(None) => {}
+                    Err(cause) => return Err(self.out_of_memory(bytes, alignment, Some(cause))),
+                }
             }
             if !self.settle() {
                 break;
             }
         }
-        self.grow(pool, units)?
-            .map_or(Ok(None), |region| region.allocate(units, align))
+        let grown = self
+            .grow(pool, units)
+            .and_then(|region| region.map_or(Ok(None), |it| it.allocate(units, align)));
+        match grown {
+            Ok(Some(placed)) => {
+                self.counters.add_block(placed.bytes);
+                Ok(placed)
+            }
+            Ok(None) => Err(self.out_of_memory(bytes, alignment, None)),
+            Err(cause) => Err(self.out_of_memory(bytes, alignment, Some(cause))),
+        }
     }
 
     /// One more region that holds at least `need` granules; `None` where the limit leaves no room for it.

@@ -263,7 +263,7 @@ fn trim_keeps_what_it_is_told_to_and_what_is_live() {
 #[test]
 fn big_zeroed_blocks_are_zero_after_use_and_small_ones_too() {
     let pool = MemoryPool::unlimited();
-    for bytes in [100, 5000, STEP + 123, DISCARD_TO_ZERO + 12345] {
+    for bytes in [100, 5000, STEP + 123, LARGE + 12345] {
         for _ in 0..3 {
             let odd = Owned::take(&pool, 192, None, Init::Zeroed, 1).unwrap();
             Owned::take(&pool, bytes, None, Init::Zeroed, 0xee).unwrap().give_back();
@@ -300,14 +300,13 @@ fn large_blocks_side_by_side_do_not_start_alike() {
 }
 
 #[test]
-fn a_large_zeroed_block_lies_on_a_step_where_there_is_room() {
-    let pool = MemoryPool::new(2 * DISCARD_TO_ZERO + STEP + STEP / 2);
+fn a_large_block_lies_on_a_step_where_there_is_room() {
+    let pool = MemoryPool::new(2 * LARGE + STEP + STEP / 2);
     let small = pool.allocate::<u8>(64).unwrap();
-    let block = |init| pool.allocate_block(DISCARD_TO_ZERO, None, init).unwrap();
-    let on_step = block(Init::Zeroed);
+    let on_step = pool.allocate::<u8>(LARGE).unwrap();
     assert!(on_step.as_ptr().addr().is_multiple_of(STEP));
     // What is left behind it holds another, but on no step.
-    let right = block(Init::Zeroed);
+    let right = pool.allocate::<u8>(LARGE).unwrap();
     assert!(!right.as_ptr().addr().is_multiple_of(STEP));
     drop((small, on_step, right));
     valid(&pool);
