@@ -33,7 +33,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// For process-wide state and for pools, which outlive any one model run: always the standard library's.
 pub(crate) mod global {
     pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
-    pub(crate) use std::sync::{Mutex, MutexGuard, Once, OnceLock};
+    pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock};
 
     /// As [`super::lock`].
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

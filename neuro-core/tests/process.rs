@@ -133,5 +133,13 @@ fn narrow() {
     let small: Vec<_> = pools.iter().map(|pool| pool.allocate::<u8>(1000).unwrap()).collect();
     drop((small, first));
     assert_eq!(MemoryPool::global_stats().live_blocks, 0);
+    MemoryPool::trim_all(0);
+    // An array that grows: the regions of its earlier sizes must not stand in the way of the next.
+    for limit in [None, Some(1 << 30)] {
+        let pool = limit.map_or_else(MemoryPool::unlimited, MemoryPool::new);
+        for mebibytes in [1, 100, 200, 400, 600, 800] {
+            drop(pool.allocate::<u8>(mebibytes << 20).unwrap());
+        }
+    }
     println!("narrow: done");
 }

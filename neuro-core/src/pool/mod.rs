@@ -26,7 +26,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use self::region::LARGE;
-use self::state::State;
+use self::state::{State, check_alignment};
 use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
 use crate::sync::global::{AtomicUsize, Mutex, MutexGuard, OnceLock, lock};
@@ -85,7 +85,7 @@ impl MemoryPool {
         Self::make(None)
     }
 
-    /// The default pool, for those who name none: no limit, 64-byte alignment.
+    /// The default pool, for those who name none: no limit, 64-byte alignment. Leave its options alone: everyone shares it.
     pub fn global() -> &'static MemoryPool {
         static GLOBAL: OnceLock<MemoryPool> = OnceLock::new();
         GLOBAL.get_or_init(MemoryPool::unlimited)
@@ -102,7 +102,8 @@ impl MemoryPool {
     }
 
     /// Sets the alignment of blocks for which none is asked: a power of two up to 2 MiB. Every block is aligned to 64 bytes
-    /// at least. An alignment that cannot be met is reported by the first allocation.
+    /// at least. An alignment that cannot be met is reported by the first allocation. It is the pool's: all its handles
+    /// see it.
     #[must_use]
     pub fn with_alignment(self, bytes: usize) -> Self {
         self.state().alignment = bytes;
@@ -122,6 +123,7 @@ impl MemoryPool {
     pub fn allocate<T>(&self, count: usize) -> Result<PoolPtr<T>> {
         let bytes = count.saturating_mul(size_of::<T>()); // saturated, it is refused below
         let mut state = self.state();
+        check_alignment(state.alignment)?; // before the maximum, which could hide a wrong one
         let alignment = state.alignment.max(align_of::<T>());
         let placed = state.allocate(self.0, bytes, alignment)?;
         drop(state);
@@ -200,7 +202,8 @@ impl MemoryPool {
         let mut state = lock(unsafe { &pool.as_ref().state });
         let old_bytes = state.len_of(at).ok_or_else(|| refused("no live block starts there"))?;
         let alignment = alignment.unwrap_or(state.alignment);
-        if at.is_multiple_of(alignment.max(1)) && state.resize(at, new_bytes) {
+        check_alignment(alignment)?;
+        if at.is_multiple_of(alignment) && state.resize(at, new_bytes) {
             return Ok(address);
         }
         let placed = state.allocate(pool, new_bytes, alignment)?;

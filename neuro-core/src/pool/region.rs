@@ -18,7 +18,7 @@ use crate::heap::{Block, FreeError, OffsetHeap, Tag};
 /// The unit of the heap, in bytes: no block is smaller, and every block starts on one.
 pub(super) const GRANULE: usize = 64;
 
-/// Blocks from this many bytes on are laid for speed where there is room: on a step, so that their pages are whole huge
+/// Blocks from this many bytes on are laid for speed where the pool has no limit: on a step, so that their pages are whole huge
 /// pages, which are zeroed by exchanging them and never split; and [`STAGGER`] longer than asked.
 pub(super) const LARGE: usize = 32 << 20;
 /// Granules (16 KiB) that keep large blocks side by side from starting a power of two apart, where the memory's banks wait
@@ -88,12 +88,13 @@ impl Region {
         self.heap.side_bytes() + self.held.words.capacity() * size_of::<u64>()
     }
 
-    /// Hands out `units` granules on a multiple of `align` granules; `None` where no free run holds them.
+    /// Hands out `units` granules on a multiple of `align` granules; `None` where no free run holds them. A roomy pool lays
+    /// large ones for speed.
     ///
     /// # Errors
     /// What the system said when asked for memory; nothing has changed then.
-    pub(super) fn allocate(&mut self, units: u32, align: u32) -> io::Result<Option<Placed>> {
-        let Some((block, units)) = self.find(units, align) else {
+    pub(super) fn allocate(&mut self, units: u32, align: u32, roomy: bool) -> io::Result<Option<Placed>> {
+        let Some((block, units)) = self.find(units, align, roomy) else {
             return Ok(None);
         };
         match self.place(block.offset, units) {
@@ -106,9 +107,9 @@ impl Region {
         }
     }
 
-    /// A free range for a block of `units`, and its length: large blocks are laid for speed where there is room.
-    fn find(&mut self, units: u32, align: u32) -> Option<(Block, u32)> {
-        if units as usize * GRANULE >= LARGE {
+    /// A free range for a block of `units`, and its length.
+    fn find(&mut self, units: u32, align: u32, roomy: bool) -> Option<(Block, u32)> {
+        if roomy && units as usize * GRANULE >= LARGE {
             let more = units.saturating_add(STAGGER);
             if let Some(block) = self.heap.allocate(more, STEP_UNITS, Tag::IDLE) {
                 return Some((block, more));

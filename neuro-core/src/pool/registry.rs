@@ -9,9 +9,9 @@
 use std::ptr::NonNull;
 
 use super::state::State;
-use super::{Inner, PoolStats, table};
+use super::{Inner, MemoryPool, PoolStats, table};
 use crate::backend::host::os;
-use crate::sync::global::{Mutex, MutexGuard, Once, Ordering, lock};
+use crate::sync::global::{Mutex, MutexGuard, Ordering, lock};
 
 #[derive(Clone, Copy)]
 struct PoolRef(NonNull<Inner>);
@@ -29,11 +29,17 @@ impl PoolRef {
 
 static POOLS: Mutex<Vec<PoolRef>> = Mutex::new(Vec::new());
 
+os::at_load!(watch_forks);
+
+/// Runs when the library is loaded, while there is one thread: registered with the first pool, a fork at that moment could
+/// slip through.
+extern "C" fn watch_forks() {
+    // A failure means that no memory was left to note three addresses; forks are then as unsafe as anywhere else.
+    let _ = os::at_fork(before_fork, after_fork, after_fork);
+}
+
 /// Enters a new pool.
 pub(super) fn enter(pool: NonNull<Inner>) {
-    static AT_FORK: Once = Once::new();
-    // A failure means that no memory was left to note three addresses; forks are then as unsafe as anywhere else.
-    AT_FORK.call_once(|| drop(os::at_fork(before_fork, after_fork, after_fork)));
     let mut pools = lock(&POOLS);
     let pool = PoolRef(pool);
     pool.get().slot.store(pools.len(), Ordering::Relaxed);
@@ -83,6 +89,8 @@ unsafe impl Send for Held {}
 static HELD: Mutex<Option<Held>> = Mutex::new(None);
 
 extern "C" fn before_fork() {
+    // Whoever is making the default pool must be done with it: the child would wait for ever for a thread it does not have.
+    MemoryPool::global();
     let registry = lock(&POOLS);
     let pools = registry
         .iter()

@@ -24,6 +24,18 @@ const MAX_ALIGNMENT: usize = STEP;
 /// A region's heap counts granules in 32 bits: 256 GiB, less one granule.
 const MAX_REGION_UNITS: usize = u32::MAX as usize;
 
+/// # Errors
+/// [`Error::InvalidArgument`] for an alignment that no pool can give.
+pub(super) fn check_alignment(alignment: usize) -> Result<()> {
+    if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        op: "allocate",
+        what: format!("alignment {alignment} B is not a power of two up to {MAX_ALIGNMENT} B"),
+    })
+}
+
 pub(super) struct State {
     /// `MemoryPool` values that name this pool.
     pub(super) handles: usize,
@@ -55,12 +67,7 @@ impl State {
 
     /// Hands out a block of `bytes` for `pool`, whose state this is.
     pub(super) fn allocate(&mut self, pool: NonNull<Inner>, bytes: usize, alignment: usize) -> Result<Placed> {
-        if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
-            return Err(Error::InvalidArgument {
-                op: "allocate",
-                what: format!("alignment {alignment} B is not a power of two up to {MAX_ALIGNMENT} B"),
-            });
-        }
+        check_alignment(alignment)?;
         let units = match u32::try_from(bytes.max(1).div_ceil(GRANULE)) {
             Ok(units) => units,
             Err(_) => return Err(self.out_of_memory(bytes, alignment, None)),
@@ -73,28 +80,10 @@ impl State {
             self.counters.add_block(placed.bytes);
             return Ok(placed);
         }
-        loop {
-            for region in &mut self.regions {
-                match region.allocate(units, align) {
-                    Ok(Some(placed)) => {
-                        self.counters.add_block(placed.bytes);
-                        self.recent.note(placed.ptr.as_ptr().expose_provenance(), units); // `Placed::again` takes it back
-                        return Ok(placed);
-                    }
-                    Ok(None) => {}
-                    Err(cause) => return Err(self.out_of_memory(bytes, alignment, Some(cause))),
-                }
-            }
-            if !self.settle() {
-                break;
-            }
-        }
-        let grown = self
-            .grow(pool, units)
-            .and_then(|region| region.map_or(Ok(None), |it| it.allocate(units, align)));
-        match grown {
+        match self.place(pool, units, align) {
             Ok(Some(placed)) => {
                 self.counters.add_block(placed.bytes);
+                self.recent.note(placed.ptr.as_ptr().expose_provenance(), units); // `Placed::again` takes it back
                 Ok(placed)
             }
             Ok(None) => Err(self.out_of_memory(bytes, alignment, None)),
@@ -102,8 +91,34 @@ impl State {
         }
     }
 
-    /// One more region that holds at least `need` granules; `None` where the limit leaves no room for it.
-    fn grow(&mut self, pool: NonNull<Inner>, need: u32) -> std::io::Result<Option<&mut Region>> {
+    /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
+    fn place(&mut self, pool: NonNull<Inner>, units: u32, align: u32) -> std::io::Result<Option<Placed>> {
+        // Under a limit every granule counts.
+        let roomy = self.limit.is_none();
+        loop {
+            for region in &mut self.regions {
+                if let Some(placed) = region.allocate(units, align, roomy)? {
+                    return Ok(Some(placed));
+                }
+            }
+            if !self.settle() {
+                break;
+            }
+        }
+        let mut grown = self.grow(pool, units);
+        // Regions have the sizes of earlier days. Empty ones can stand in the way of the one that is needed now: within
+        // the limit, and within the addresses that the system gives.
+        if !matches!(grown, Ok(true)) && self.drop_empty_regions() {
+            grown = self.grow(pool, units);
+        }
+        match (grown?, self.regions.last_mut()) {
+            (true, Some(region)) => region.allocate(units, align, roomy),
+            _ => Ok(None),
+        }
+    }
+
+    /// One more region, the last, that holds at least `need` granules; false where the limit leaves no room for it.
+    fn grow(&mut self, pool: NonNull<Inner>, need: u32) -> std::io::Result<bool> {
         let room = match self.limit {
             // P1: what the limit allows beyond the regions there are.
             Some(limit) => limit.div_ceil(GRANULE) - self.capacity() / GRANULE,
@@ -117,7 +132,7 @@ impl State {
         };
         let room = u32::try_from(room.min(MAX_REGION_UNITS)).unwrap_or(u32::MAX);
         if room < need {
-            return Ok(None);
+            return Ok(false);
         }
         // Addresses are plenty but not endless, above all under `ulimit -v`: leave most of what is left to others, and
         // the more the more regions there are.
@@ -126,7 +141,24 @@ impl State {
         let region = Region::new(want, need)?;
         table::claim(region.addresses(), pool);
         self.regions.push(region);
-        Ok(self.regions.last_mut())
+        Ok(true)
+    }
+
+    /// Gives the regions without a live block back; whether there were any. Nothing waits in `recent`.
+    fn drop_empty_regions(&mut self) -> bool {
+        let before = self.regions.len();
+        for index in (0..before).rev() {
+            if self.regions[index].heap().live_blocks() == 0 {
+                self.drop_region(index);
+            }
+        }
+        self.regions.len() < before
+    }
+
+    fn drop_region(&mut self, index: usize) {
+        let region = self.regions.remove(index);
+        table::unclaim(region.addresses());
+        drop(region); // after its addresses are erased: T3
     }
 
     fn capacity(&self) -> usize {
@@ -184,7 +216,12 @@ impl State {
         let Some(old) = region.len_of(address) else {
             return false;
         };
-        let fits = region.resize(address, units);
+        // What stands behind it may only wait in `recent`.
+        let fits = region.resize(address, units)
+            || self.settle()
+                && self
+                    .region_of(address)
+                    .is_some_and(|region| region.resize(address, units));
         if fits {
             self.counters.resize_block(old, units as usize * GRANULE);
         }
@@ -201,9 +238,7 @@ impl State {
             let now = self.committed();
             let region = &mut self.regions[index];
             if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
-                let region = self.regions.remove(index);
-                table::unclaim(region.addresses());
-                drop(region); // after its addresses are erased: T3
+                self.drop_region(index);
             } else if now > target {
                 region.trim(now - target);
             }

@@ -1,7 +1,7 @@
 //! `PoolStats`: one consistent set of a pool's figures.
 
 /// A pool's figures, all of one moment. Byte counts of blocks are what they occupy: whole granules of 64 bytes, and 16 KiB
-/// more for a block of 32 MiB and above where there is room (it keeps large blocks from starting alike).
+/// more for a block of 32 MiB and above in a pool without a limit (it keeps large blocks from starting alike).
 ///
 /// `live ≤ committed ≤ reserved`: live bytes are in blocks; committed memory may be resident, in blocks or cached for the
 /// next ones; reserved is address space, which costs nothing.

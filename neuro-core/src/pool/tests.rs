@@ -276,8 +276,8 @@ fn big_zeroed_blocks_are_zero_after_use_and_small_ones_too() {
 fn memory_that_was_never_handed_out_is_not_zeroed_again() {
     let units = (8 * STEP / GRANULE) as u32;
     let mut region = Region::new(units, units).unwrap();
-    let first = region.allocate(1, 1).unwrap().unwrap();
-    let second = region.allocate(units / 2, 1).unwrap().unwrap();
+    let first = region.allocate(1, 1, true).unwrap().unwrap();
+    let second = region.allocate(units / 2, 1, true).unwrap().unwrap();
     assert!(first.dirty.is_empty());
     assert!(
         second.dirty.is_empty(),
@@ -285,31 +285,63 @@ fn memory_that_was_never_handed_out_is_not_zeroed_again() {
         second.dirty
     );
     region.free(second.ptr.as_ptr().addr()).unwrap();
-    let longer = region.allocate(units - 1, 1).unwrap().unwrap();
+    let longer = region.allocate(units - 1, 1, true).unwrap().unwrap();
     assert_eq!(longer.dirty, 0..second.bytes);
 }
 
 #[test]
-fn large_blocks_side_by_side_do_not_start_alike() {
-    let large = 64 << 20;
-    let pool = MemoryPool::new(2 * large + (16 << 10));
-    let first = pool.allocate::<u8>(large).unwrap();
-    let second = pool.allocate::<u8>(large).unwrap(); // the extra of the first leaves no room for its own
+fn large_blocks_are_laid_for_speed_where_there_is_no_limit() {
+    let pool = MemoryPool::unlimited();
+    let small = pool.allocate::<u8>(64).unwrap();
+    let (first, second) = (pool.allocate::<u8>(LARGE).unwrap(), pool.allocate::<u8>(LARGE).unwrap());
+    for block in [&first, &second] {
+        assert!(block.as_ptr().addr().is_multiple_of(STEP));
+    }
     let apart = first.as_ptr().addr().abs_diff(second.as_ptr().addr());
-    assert!(!apart.is_multiple_of(large), "{apart} B apart");
+    assert!(!apart.is_multiple_of(LARGE), "{apart} B apart");
+    drop((small, first, second));
+    valid(&pool);
 }
 
 #[test]
-fn a_large_block_lies_on_a_step_where_there_is_room() {
-    let pool = MemoryPool::new(2 * LARGE + STEP + STEP / 2);
-    let small = pool.allocate::<u8>(64).unwrap();
-    let on_step = pool.allocate::<u8>(LARGE).unwrap();
-    assert!(on_step.as_ptr().addr().is_multiple_of(STEP));
-    // What is left behind it holds another, but on no step.
-    let right = pool.allocate::<u8>(LARGE).unwrap();
-    assert!(!right.as_ptr().addr().is_multiple_of(STEP));
-    drop((small, on_step, right));
+fn a_limit_holds_as_many_large_blocks_as_fit_in_it() {
+    for count in [1, 2, 4, 16] {
+        let pool = MemoryPool::new(count * LARGE);
+        let blocks: Vec<_> = (0..count).map(|_| pool.allocate::<u8>(LARGE).unwrap()).collect();
+        assert!(pool.allocate::<u8>(1).is_err());
+        drop(blocks);
+    }
+}
+
+#[test]
+fn a_block_grows_into_one_that_was_just_freed() {
+    let pool = MemoryPool::new(1 << 20);
+    let half = pool.allocate_bytes(1 << 19, None, Init::Uninit).unwrap();
+    drop(pool.allocate::<u8>(64).unwrap());
+    // SAFETY: the block is ours, and only the address returned is used afterwards.
+    unsafe {
+        let whole = MemoryPool::reallocate(half, 1 << 20, None).unwrap();
+        assert_eq!(pool.stats().live_bytes, 1 << 20);
+        MemoryPool::free(whole).unwrap();
+    }
     valid(&pool);
+}
+
+#[test]
+fn no_alignment_is_accepted_by_chance() {
+    let block = MemoryPool::unlimited().allocate_bytes(64, None, Init::Uninit).unwrap();
+    for alignment in [0, 3, 4 << 20] {
+        // SAFETY: refused, so the block stays as it is.
+        let error = unsafe { MemoryPool::reallocate(block, 32, Some(alignment)) }.unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("alignment {alignment} B")),
+            "{error}"
+        );
+        let pool = MemoryPool::unlimited().with_alignment(alignment);
+        assert!(pool.allocate::<u128>(1).is_err(), "{alignment}");
+    }
+    // SAFETY: the block is ours.
+    unsafe { MemoryPool::free(block) }.unwrap();
 }
 
 #[test]

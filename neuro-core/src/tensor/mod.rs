@@ -266,7 +266,6 @@ impl DynTensor {
     fn check_sole(&mut self, op: &'static str) -> Result<()> {
         self.check_host(op)?;
         self.check_writable(op)?;
-        self.check_unexposed(op)?;
         // `get_mut` also counts weak handles, which could become strong ones at any time.
         if Arc::get_mut(&mut self.storage).is_none() {
             return Err(Error::Shared {
@@ -274,7 +273,9 @@ impl DynTensor {
                 why: "other tensors or views use it",
             });
         }
-        Ok(())
+        // After `get_mut`, never before: until this handle is alone, another may expose the storage and go. Once it is,
+        // every earlier mark happened before.
+        self.check_unexposed(op)
     }
 }
 

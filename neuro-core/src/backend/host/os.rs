@@ -142,3 +142,16 @@ pub(crate) fn at_fork(
         code => Err(io::Error::from_raw_os_error(code)),
     }
 }
+
+/// Has `$function`, an `extern "C" fn()`, run when the program or library that holds it is loaded: the list of such
+/// functions that ELF systems keep.
+macro_rules! at_load {
+    ($function:path) => {
+        #[used]
+        // SAFETY: the loader calls each entry of this section with the C convention, once; more arguments than the function
+        // takes are ignored.
+        #[unsafe(link_section = ".init_array")]
+        static AT_LOAD: extern "C" fn() = $function;
+    };
+}
+pub(crate) use at_load;

@@ -215,3 +215,22 @@ fn read_only_and_device_memory_are_left_alone() {
         assert!(error.to_string().contains("cuda:1"), "{error}");
     }
 }
+
+/// It was once granted: exposure was looked at before, not after, being alone.
+#[test]
+fn no_exclusive_slice_while_another_handle_exposes_and_goes() {
+    let (send, receive) = std::sync::mpsc::sync_channel::<DynTensor>(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || receive.iter().for_each(|other| other.storage().mark_exposed()));
+        for _ in 0..150_000 {
+            let mut tensor = DynTensor::zeros(&[1], DType::I32).unwrap();
+            send.send(tensor.clone()).unwrap();
+            for _ in 0..40 {
+                if tensor.as_mut_slice::<i32>().is_ok() {
+                    assert!(!tensor.storage().is_exposed());
+                }
+            }
+        }
+        drop(send);
+    });
+}
