@@ -150,6 +150,9 @@ typedef struct {
     uint64_t flags;
 } neuro_tensor_options_t;
 
+// Any function of this header: cast it to its own type before calling it.
+typedef void (*neuro_function_t)(void);
+
 // All went well.
 #define NEURO_OK 0
 
@@ -533,6 +536,13 @@ neuro_status_t neuro_safetensors_save(const char *path,
                                       const char *const *names,
                                       neuro_tensor_t *const *tensors,
                                       size_t count);
+
+// The function of this header called `name`, as `"neuro_pool_create"`; NULL and an error where there is none.
+//
+// In a C extension of Python, `PyCapsule_Import("neuro_memory._C_API", 0)` gives the address of this function itself.
+//
+// Caller: `name` is NULL or ends in NUL.
+neuro_function_t neuro_find_function(const char *name);
 
 #ifdef __cplusplus
 }  // extern "C"

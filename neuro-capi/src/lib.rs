@@ -12,6 +12,7 @@
 //!   `contents`: filling and copying
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
+//! - `function`: all of these by name
 //!
 //! Rules, the same for every function:
 //! - C1: no panic crosses: each body runs inside `guard`.
@@ -28,6 +29,7 @@ pub mod contents;
 pub mod dlpack;
 pub mod dtype;
 pub mod facts;
+pub mod function;
 mod guard;
 mod handles;
 pub mod pool;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "status",
     "version",
     "dtype",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 11] = [
     "contents",
     "dlpack",
     "safetensors",
+    "function",
 ];
 
 /// The top of the header.

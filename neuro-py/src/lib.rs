@@ -7,12 +7,10 @@
 //! The module declares nothing about free-threaded interpreters: it is built for the stable ABI of CPython 3.11, which
 //! those builds do not load.
 
-// Nothing here is called from Rust, but its symbols are what C extensions bind to.
-extern crate neuro_memory as _;
-
 #[deny(unsafe_code)]
 mod array;
 mod buffer;
+mod capsule;
 #[deny(unsafe_code)]
 mod create;
 mod dlpack;
@@ -48,6 +46,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     create::register(module)?;
     array::register(module)?;
     buffer::register(module)?;
+    capsule::register(module)?;
     dlpack::register(module)?;
     dlpack_call::register(module)?;
     numpy_hook::register(module)?;

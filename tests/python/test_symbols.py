@@ -49,3 +49,16 @@ def test_the_module_needs_nothing_but_python() -> None:
     code = "import sys, neuro_memory; print(sorted(m for m in sys.modules if m.split('.')[0] in ('numpy', 'jax', 'ml_dtypes')))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_c_extension_finds_the_functions_through_the_capsule() -> None:
+    pointer = ctypes.pythonapi.PyCapsule_Import
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
+    find = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(pointer(b"neuro_memory._C_API", 0))
+    library = ctypes.CDLL(_neuro_memory.__file__)
+    for name in declared():
+        assert find(name.encode()) == ctypes.cast(getattr(library, name), ctypes.c_void_p).value, name
+    assert find(b"neuro_nothing") is None
+    library.neuro_last_error.restype = ctypes.c_char_p
+    assert b"neuro_nothing" in library.neuro_last_error()
+    assert ctypes.CFUNCTYPE(ctypes.c_uint32)(find(b"neuro_abi_version"))() == library.neuro_abi_version()

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._neuro_memory import (
+    _C_API,
     MemoryPool,
     NeuroMemoryError,
     OutOfMemoryError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from . import hooks as hooks
 
 __all__ = [
+    "_C_API",
     "MemoryPool",
     "NeuroMemoryError",
     "OutOfMemoryError",

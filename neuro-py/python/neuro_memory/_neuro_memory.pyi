@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer, CapsuleType
 
 __version__: Final[str]
+# The function that finds the C interface by name; for `PyCapsule_Import("neuro_memory._C_API", 0)`.
+_C_API: Final[CapsuleType]
 
 class _SupportsDLPack(Protocol):
     def __dlpack__(self, *, stream: None = ...) -> CapsuleType: ...

@@ -1,0 +1,177 @@
+//! Functions by name, for a caller that does not link the library: a C extension of Python, through the capsule
+//! `neuro_memory._C_API`.
+
+use std::ffi::c_char;
+
+use crate::contents::*;
+use crate::dlpack::*;
+use crate::dtype::*;
+use crate::facts::*;
+use crate::guard;
+use crate::pool::*;
+use crate::safetensors::*;
+use crate::stats::*;
+use crate::status::*;
+use crate::tensor::*;
+use crate::version::*;
+use crate::view::*;
+
+/// Any function of this header: cast it to its own type before calling it.
+pub type neuro_function_t = Option<unsafe extern "C" fn()>;
+
+/// The function of this header called `name`, as `"neuro_pool_create"`; NULL and an error where there is none.
+///
+/// In a C extension of Python, `PyCapsule_Import("neuro_memory._C_API", 0)` gives the address of this function itself.
+///
+/// # Safety
+/// `name` is NULL or ends in NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_find_function(name: *const c_char) -> neuro_function_t {
+    const OP: &str = "neuro_find_function";
+    guard::value(None, || {
+        // SAFETY: the caller's promise.
+        let name = unsafe { guard::text(OP, "name", name)? };
+        match FUNCTIONS.binary_search_by_key(&name, |function| function.0) {
+            // SAFETY: a function pointer of one type as one of another: of the same size, and not called as this one.
+            Ok(at) => Ok(Some(unsafe {
+                std::mem::transmute::<*const (), unsafe extern "C" fn()>(FUNCTIONS[at].1.0)
+            })),
+            Err(_) => Err(Failure::argument(
+                OP,
+                format_args!(
+                    "no function is called {name:?} in version {}",
+                    env!("CARGO_PKG_VERSION")
+                ),
+            )),
+        }
+    })
+}
+
+/// The address of a function.
+struct Address(*const ());
+
+// SAFETY: code is the same for all threads and never changes.
+unsafe impl Sync for Address {}
+
+macro_rules! functions {
+    ($($name:ident)*) => { &[$((stringify!($name), Address($name as *const ()))),*] };
+}
+
+/// By name, in order.
+static FUNCTIONS: &[(&str, Address)] = functions! {
+    neuro_abi_version
+    neuro_clear_error
+    neuro_dtype_from_name
+    neuro_dtype_name
+    neuro_dtype_size
+    neuro_find_function
+    neuro_get_stats
+    neuro_last_error
+    neuro_last_status
+    neuro_pool_allocate
+    neuro_pool_allocate_zeroed
+    neuro_pool_create
+    neuro_pool_default
+    neuro_pool_free
+    neuro_pool_get_stats
+    neuro_pool_reallocate
+    neuro_pool_release
+    neuro_pool_reset_peak
+    neuro_pool_retain
+    neuro_pool_trim
+    neuro_safetensors_get_count
+    neuro_safetensors_get_metadata
+    neuro_safetensors_get_name
+    neuro_safetensors_get_tensor
+    neuro_safetensors_get_tensor_at
+    neuro_safetensors_load
+    neuro_safetensors_map
+    neuro_safetensors_release
+    neuro_safetensors_retain
+    neuro_safetensors_save
+    neuro_status_name
+    neuro_tensor_at
+    neuro_tensor_const_at
+    neuro_tensor_contiguous
+    neuro_tensor_copy
+    neuro_tensor_copy_from
+    neuro_tensor_copy_from_bytes
+    neuro_tensor_copy_to_bytes
+    neuro_tensor_create
+    neuro_tensor_empty
+    neuro_tensor_fill_f64
+    neuro_tensor_fill_i64
+    neuro_tensor_from_dlpack
+    neuro_tensor_from_dlpack_versioned
+    neuro_tensor_get_alignment
+    neuro_tensor_get_const_data
+    neuro_tensor_get_data
+    neuro_tensor_get_dtype
+    neuro_tensor_get_nbytes
+    neuro_tensor_get_ndim
+    neuro_tensor_get_numel
+    neuro_tensor_get_shape
+    neuro_tensor_get_strides
+    neuro_tensor_is_contiguous
+    neuro_tensor_is_readonly
+    neuro_tensor_permute
+    neuro_tensor_refcount
+    neuro_tensor_release
+    neuro_tensor_reshape
+    neuro_tensor_retain
+    neuro_tensor_select
+    neuro_tensor_slice
+    neuro_tensor_to_dlpack
+    neuro_tensor_to_dlpack_versioned
+    neuro_tensor_transpose
+    neuro_tensor_use_count
+    neuro_tensor_zeros
+    neuro_trim
+    neuro_version
+};
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_of_the_header_is_found_by_its_name() {
+        let header = include_str!("../../include/neuro_memory.h");
+        let comment = |line: &str| {
+            ["//", "/*", "*"]
+                .iter()
+                .any(|start| line.trim_start().starts_with(start))
+        };
+        let code = header.lines().filter(|line| !comment(line));
+        let declared: Vec<&str> = code
+            .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '(')))
+            .filter_map(|word| {
+                word.strip_suffix('(')
+                    .or_else(|| word.split_once('(').map(|(name, _)| name))
+            })
+            .filter(|name| name.starts_with("neuro_"))
+            .collect();
+        assert!(declared.len() > 60);
+        for name in &declared {
+            let text = std::ffi::CString::new(*name).unwrap();
+            // SAFETY: ends in NUL.
+            assert!(unsafe { neuro_find_function(text.as_ptr()) }.is_some(), "{name}");
+        }
+        assert_eq!(FUNCTIONS.len(), declared.len());
+    }
+
+    #[test]
+    fn what_is_found_can_be_called_and_what_is_not_there_is_null() {
+        // SAFETY: ends in NUL.
+        let found = unsafe { neuro_find_function(c"neuro_abi_version".as_ptr()) }.unwrap();
+        // SAFETY: the type of the function of that name.
+        let version = unsafe { std::mem::transmute::<unsafe extern "C" fn(), extern "C" fn() -> u32>(found) };
+        assert_eq!(version(), NEURO_ABI_VERSION);
+        for name in [c"", c"neuro_", c"malloc"] {
+            // SAFETY: ends in NUL.
+            assert!(unsafe { neuro_find_function(name.as_ptr()) }.is_none());
+        }
+        // SAFETY: NULL is allowed.
+        assert!(unsafe { neuro_find_function(std::ptr::null()) }.is_none());
+    }
+}
