@@ -1,6 +1,7 @@
 """Wrong input: a clear error of the expected type, and nothing leaked or consumed."""
 
 from collections.abc import Callable
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -45,6 +46,17 @@ def test_what_is_no_shape(make: Callable[..., nm.Tensor], shape: object) -> None
 def test_unknown_dtypes(make: Callable[..., nm.Tensor], dtype: object) -> None:
     with pytest.raises(TypeError, match="dtype"):
         make(1, dtype)
+
+
+def test_a_dtype_of_dtypes_without_end_is_unknown() -> None:
+    class Endless:
+        @property
+        def dtype(self) -> "Endless":
+            return self
+
+    for dtype in (MagicMock(), Endless()):
+        with pytest.raises(TypeError, match="dtype"):
+            nm.zeros(3, dtype)
 
 
 @pytest.mark.parametrize("alignment", [3, 96, 4 << 20, 2**63])
