@@ -31,7 +31,12 @@ _entered: contextvars.ContextVar[tuple[tuple["NumpyScope", "CapsuleType"], ...]]
 class NumpyScope:
     """What ``hooks.numpy(...)`` returns: a context manager under which new NumPy arrays lie in a pool.
 
-    It may be entered again, also while it is entered, by any thread or task.
+    It may be entered again, also while it is entered, by any thread or task. Scopes may be left in any order, as
+    generators that are closed do: the innermost one still entered counts, and after the last one the hook is off.
+
+    What is entered belongs to the context that entered it. A generator resumed in another thread, an async generator
+    that was abandoned (asyncio closes it in a task of its own) and a task created inside a scope each have another
+    context, which keeps its own state: leaving a scope there does not end it here, and here not there.
     """
 
     def __init__(self, pool: MemoryPool, alignment: int) -> None:
@@ -50,13 +55,20 @@ class NumpyScope:
         traceback: TracebackType | None,
     ) -> None:
         entered = _entered.get()
-        if not entered or entered[-1][0] is not self:
+        place = next((i for i in reversed(range(len(entered))) if entered[i][0] is self), None)
+        if place is None:
             raise RuntimeError(
-                "hooks.numpy: this scope is not the innermost one entered in this thread or task; "
-                "leave scopes in the reverse order, where they were entered"
+                "hooks.numpy: this scope is not entered in this thread or task; leave it where it was entered, "
+                "as often as it was entered"
             )
-        _core._numpy_set_handler(entered[-1][1])
-        _entered.set(entered[:-1])
+        before = entered[place][1]
+        above = entered[place + 1 :]
+        if above:
+            # The next scope inwards stays in force, and goes back to where this one would have gone.
+            above = ((above[0][0], before), *above[1:])
+        else:
+            _core._numpy_set_handler(before)
+        _entered.set((*entered[:place], *above))
 
 
 class NumpyHook:
