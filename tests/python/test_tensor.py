@@ -265,7 +265,17 @@ def test_elements_survive_the_round_trip(dtype: str) -> None:
 def test_repr_shows_small_tensors_and_describes_large_ones() -> None:
     assert repr(nm.zeros((1, 2))) == "Tensor([[0.0, 0.0]], shape=(1, 2), dtype='float32', device='cpu')"
     assert repr(nm.zeros((100, 100))) == "Tensor(shape=(100, 100), dtype='float32', device='cpu')"
+    for shape in ((2**40, 0), (16,) * 15 + (0,), (17, 0, 3)):
+        assert repr(nm.empty(shape)) == f"Tensor(shape={shape}, dtype='float32', device='cpu')"
+    assert repr(nm.empty((0, 2**40))) == f"Tensor([], shape=(0, {2**40}), dtype='float32', device='cpu')"
     assert repr(nm.zeros((2, 0))) == "Tensor([[], []], shape=(2, 0), dtype='float32', device='cpu')"
+
+
+def test_repr_of_bytes_that_are_no_bools() -> None:
+    tensor = nm.from_buffer(bytearray(b"\x00\x07"), "bool")
+    assert repr(tensor) == "Tensor(shape=(2,), dtype='bool', device='cpu')"
+    with pytest.raises(ValueError, match="bool"):
+        tensor.tolist()
 
 
 def test_views_keep_the_storage_and_tensors_can_be_watched(pool: nm.MemoryPool) -> None:
