@@ -19,7 +19,7 @@ impl PyTensor {
     fn item<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.inner.numel() != 1 {
             return Err(PyValueError::new_err(format!(
-                "item() needs a tensor of one element, this has {}; index it first",
+                "a number is what a tensor of one element has, this has {}; index it first",
                 self.inner.numel()
             )));
         }
@@ -41,6 +41,35 @@ impl PyTensor {
     fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
         self.item(py)?.is_truthy()
     }
+
+    // Without these, float() and int() would take the bytes of the buffer for text.
+    fn __float__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.get_type::<PyFloat>().call1((self.item(py)?,))
+    }
+
+    fn __int__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.get_type::<PyInt>().call1((self.item(py)?,))
+    }
+
+    fn __complex__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.get_type::<PyComplex>().call1((self.item(py)?,))
+    }
+
+    fn __index__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let dtype = self.inner.dtype();
+        if self.inner.ndim() != 0 || !is_integer(dtype) {
+            return Err(PyTypeError::new_err(format!(
+                "an index is a tensor of integers without dimensions, not {dtype} of shape {:?}",
+                self.inner.shape()
+            )));
+        }
+        self.item(py)
+    }
+}
+
+fn is_integer(dtype: DType) -> bool {
+    use DType::{I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(dtype, U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64)
 }
 
 /// An element type as Python sees it.

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import operator
 import weakref
 
 import ml_dtypes
@@ -163,6 +164,41 @@ def test_truth_and_item() -> None:
     for several in (nm.ones(2), nm.ones(0)):
         with pytest.raises(ValueError, match="one element"):
             bool(several)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_element_is_a_number(dtype: str) -> None:
+    for tensor in (nm.ones((), dtype), nm.ones((1, 1), dtype)):
+        assert complex(tensor) == 1
+        for number in (float, int):
+            if dtype.startswith("complex"):
+                with pytest.raises(TypeError, match="complex"):
+                    number(tensor)
+            else:
+                assert number(tensor) == 1 and type(number(tensor)) is number
+
+
+@pytest.mark.parametrize("number", [float, int, complex])
+def test_a_number_takes_one_element_and_never_text(number: type) -> None:
+    digits = nm.from_buffer(b"12")
+    for several in (digits, digits[:0]):
+        with pytest.raises(ValueError, match="one element"):
+            number(several)
+    assert number(digits[:1]) == ord("1")
+
+
+def test_integers_without_dimensions_are_indices() -> None:
+    for dtype in DTYPES:
+        scalar = nm.ones((), dtype)
+        if "int" in dtype:
+            assert operator.index(scalar) == 1 and "abc"[scalar] == "b" and nm.zeros(scalar).shape == (1,)
+            with pytest.raises(TypeError, match="without dimensions"):
+                operator.index(nm.ones(1, dtype))
+        else:
+            with pytest.raises(TypeError, match="integers"):
+                operator.index(scalar)
+    tensor, array = counting(3, 4)
+    assert tensor[nm.ones((), "int8"), 2] == array[1, 2]
 
 
 def test_transposing() -> None:
