@@ -143,6 +143,22 @@ fn nest<'py, T: ToPython>(py: Python<'py>, values: &[T], shape: &[usize]) -> PyR
     Ok(PyList::new(py, items)?.into_any())
 }
 
+/// What `operator.index` makes of `object`; none where that says it is no integer, as a NumPy array of floats does.
+pub(crate) fn index<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyInt>>> {
+    if let Ok(integer) = object.cast::<PyInt>() {
+        return Ok(Some(integer.clone()));
+    }
+    // On the class, where the interpreter looks: an attribute of the object itself is no protocol.
+    let Some(method) = object.get_type().getattr_opt(intern!(object.py(), "__index__"))? else {
+        return Ok(None);
+    };
+    match method.call1((object,)) {
+        Ok(integer) => Ok(integer.cast_into().ok()),
+        Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The number that `object` is: a Python or NumPy number, or anything that can be read as one.
 pub(crate) fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     let py = object.py();
@@ -152,8 +168,8 @@ pub(crate) fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     if let Ok(value) = object.cast::<PyFloat>() {
         return Ok(Scalar::Float(value.extract()?));
     }
-    if object.is_instance_of::<PyInt>() || object.hasattr(intern!(py, "__index__"))? {
-        return object
+    if let Some(integer) = index(object)? {
+        return integer
             .extract()
             .map(Scalar::Int)
             .map_err(|_| PyValueError::new_err(format!("{object} is outside what any dtype holds (at most 64 bits)")));

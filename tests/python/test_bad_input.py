@@ -1,5 +1,6 @@
 """Wrong input: a clear error of the expected type, and nothing leaked or consumed."""
 
+import itertools
 from collections.abc import Callable
 from unittest.mock import MagicMock
 
@@ -46,6 +47,14 @@ def test_what_is_no_shape(make: Callable[..., nm.Tensor], shape: object) -> None
 def test_unknown_dtypes(make: Callable[..., nm.Tensor], dtype: object) -> None:
     with pytest.raises(TypeError, match="dtype"):
         make(1, dtype)
+
+
+def test_shapes_without_end() -> None:
+    for use in (nm.zeros, nm.zeros(1).reshape, nm.zeros(1).transpose):
+        with pytest.raises(ValueError, match="more than 64"):
+            use(itertools.repeat(1))
+    with pytest.raises(TypeError):
+        nm.zeros(np.array([2.0, 3.0]))
 
 
 def test_a_dtype_of_dtypes_without_end_is_unknown() -> None:

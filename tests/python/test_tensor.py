@@ -4,6 +4,7 @@ import copy
 import gc
 import operator
 import weakref
+from unittest.mock import MagicMock
 
 import ml_dtypes
 import numpy as np
@@ -77,6 +78,10 @@ def test_more_names_of_dtypes() -> None:
 def test_shapes_come_in_many_forms() -> None:
     for given, shape in [(3, (3,)), ((), ()), ([2, 3], (2, 3)), (np.int64(4), (4,)), (range(1, 4), (1, 2, 3)), ((0, 5), (0, 5))]:
         assert nm.zeros(given).shape == shape
+    for array, shape in [([2, 3], (2, 3)), ([3], (3,)), (3, (3,))]:
+        assert nm.zeros(np.array(array)).shape == shape
+        assert nm.zeros(nm.from_buffer(np.array(array), shape=np.shape(array))).shape == shape
+    assert nm.zeros(Seven()).shape == (7,)
 
 
 @pytest.mark.parametrize("alignment", [64, 128, 4096, 2 << 20])
@@ -199,6 +204,34 @@ def test_integers_without_dimensions_are_indices() -> None:
                 operator.index(scalar)
     tensor, array = counting(3, 4)
     assert tensor[nm.ones((), "int8"), 2] == array[1, 2]
+
+
+class Seven:
+    """A number by protocol only."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+def test_numbers_come_in_many_forms() -> None:
+    import jax.numpy as jnp
+
+    for seven in (Seven(), np.array(7), np.array(7.0), np.complex64(7), jnp.float32(7), jnp.int8(7), nm.full((), 7)):
+        assert nm.full(1, seven).item() == 7
+    assert nm.full(1, MagicMock()).item() == 1  # what a mock's __index__ gives
+    assert nm.full(1, np.complex64(1 + 2j), "complex64").item() == 1 + 2j
+    not_on_the_class = MagicMock(spec=[])
+    not_on_the_class.__index__ = lambda: 3
+    with pytest.raises(TypeError, match="number"):
+        nm.full(1, not_on_the_class)
+
+    class Broken:
+        def __index__(self) -> int:
+            raise KeyError("x")
+
+    for use in (nm.zeros, lambda broken: nm.full(1, broken)):
+        with pytest.raises(KeyError):
+            use(Broken())
 
 
 def test_transposing() -> None:
