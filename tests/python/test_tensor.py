@@ -159,8 +159,10 @@ def test_length_and_iteration() -> None:
     tensor, array = counting(3, 2)
     assert len(tensor) == 3
     assert [row.tolist() for row in tensor] == array.tolist()
-    with pytest.raises(TypeError, match="without dimensions"):
-        len(nm.zeros(()))
+    assert list(tensor[0]) == [0, 1] and list(nm.zeros((0, 3))) == [] and list(reversed(tensor[0])) == [1, 0]
+    for use in (len, iter, list):
+        with pytest.raises(TypeError, match="without dimensions"):
+            use(nm.zeros(()))
 
 
 def test_truth_and_item() -> None:
