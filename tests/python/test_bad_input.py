@@ -102,7 +102,7 @@ def test_byte_counts_out_of_range(count: int) -> None:
             trim(count)
         with pytest.raises(TypeError):
             trim("1")
-        assert trim() == 0 or trim is nm.trim
+        assert trim() >= trim(2**64 - 1) == 0
 
 
 def test_limits_that_cannot_be() -> None:
