@@ -21,6 +21,16 @@ pub(crate) fn parse_or_default(object: Option<&Bound<'_, PyAny>>) -> PyResult<DT
 
 /// The element type `object` names.
 pub(crate) fn parse(object: &Bound<'_, PyAny>) -> PyResult<DType> {
+    let has_a_name = object.is_instance_of::<PyString>() || object.is_instance_of::<PyType>();
+    // jnp.float32 is neither a class nor a dtype, but has one. One step only: a mock's dtype has a dtype, without end.
+    if !has_a_name && let Some(dtype) = object.getattr_opt(intern!(object.py(), "dtype"))? {
+        return parse_plain(&dtype);
+    }
+    parse_plain(object)
+}
+
+/// The element type of a name, a class or a dtype.
+fn parse_plain(object: &Bound<'_, PyAny>) -> PyResult<DType> {
     let py = object.py();
     if let Ok(text) = object.cast::<PyString>() {
         return from_name(text.to_str()?);
@@ -35,10 +45,6 @@ pub(crate) fn parse(object: &Bound<'_, PyAny>) -> PyResult<DType> {
             "bool_" => Ok(DType::Bool),
             other => from_name(other),
         };
-    }
-    // jnp.float32 is neither a class nor a dtype, but has one.
-    if let Some(dtype) = object.getattr_opt(intern!(py, "dtype"))? {
-        return parse(&dtype);
     }
     if let Some(native) = object.getattr_opt(intern!(py, "isnative"))?
         && !native.is_truthy()?

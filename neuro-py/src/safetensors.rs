@@ -62,7 +62,9 @@ fn save_file(
     metadata: Option<HashMap<String, String>>,
 ) -> PyResult<()> {
     let mut owned: Vec<(String, DynTensor)> = Vec::with_capacity(tensors.len());
-    for (name, value) in tensors.iter() {
+    // Over a list of its own: asking a value for its memory may run code that changes the dict.
+    for item in tensors.items() {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
         owned.push((name.extract()?, array::to_tensor(&value)?.get().inner.clone()));
     }
     py.detach(|| {

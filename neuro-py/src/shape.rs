@@ -3,11 +3,13 @@
 //! What no shape can be (a negative number, one beyond an address space) is a `ValueError` here, as NumPy says it; whether
 //! the product fits is the core's check.
 
-use neuro_core::shape::Dims;
+use neuro_core::shape::{Dims, MAX_NDIM};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::PyTuple;
 use smallvec::SmallVec;
+
+use crate::element;
 
 /// The shape `object` means.
 pub(crate) fn parse(object: &Bound<'_, PyAny>) -> PyResult<Dims> {
@@ -16,8 +18,8 @@ pub(crate) fn parse(object: &Bound<'_, PyAny>) -> PyResult<Dims> {
         for item in tuple.iter_borrowed() {
             dims.push(dimension(&item)?);
         }
-    } else if object.is_instance_of::<PyInt>() || object.hasattr("__index__")? {
-        dims.push(dimension(object)?);
+    } else if let Some(length) = element::index(object)? {
+        dims.push(dimension(&length)?);
     } else {
         let items = object.try_iter().map_err(|_| {
             PyTypeError::new_err(format!(
@@ -26,10 +28,21 @@ pub(crate) fn parse(object: &Bound<'_, PyAny>) -> PyResult<Dims> {
             ))
         })?;
         for item in items {
+            room_for_one_more(dims.len())?;
             dims.push(dimension(&item?)?);
         }
     }
     Ok(dims)
+}
+
+/// Refuses the dimension that would be one too many: an iterator may never end.
+fn room_for_one_more(dims: usize) -> PyResult<()> {
+    if dims < MAX_NDIM {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "more than {MAX_NDIM} dimensions; at most {MAX_NDIM} are possible"
+    )))
 }
 
 fn dimension(item: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -61,7 +74,12 @@ pub(crate) fn one_or_many(arguments: &Bound<'_, PyTuple>) -> PyResult<SmallVec<[
     if arguments.len() == 1
         && let Ok(items) = arguments.get_item(0)?.try_iter()
     {
-        return items.map(|item| item?.extract()).collect();
+        let mut numbers = SmallVec::new();
+        for item in items {
+            room_for_one_more(numbers.len())?;
+            numbers.push(item?.extract()?);
+        }
+        return Ok(numbers);
     }
     arguments.iter_borrowed().map(|item| item.extract()).collect()
 }

@@ -6,6 +6,7 @@
 //! What else a tensor can do stands with its subject: `index`, `element`, `array`, `buffer`, `dlpack`, `pickle`.
 
 use neuro_core::DynTensor;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -176,13 +177,18 @@ impl PyTensor {
             self.inner.dtype(),
             self.inner.device()
         );
-        if self.inner.numel() > SHOWN {
+        // Without an element there still are lists, one for each index before the first dimension of length 0.
+        let lists = self.inner.shape().iter().take_while(|&&dim| dim != 0);
+        let entries = lists.fold(1usize, |entries, &dim| entries.saturating_mul(dim));
+        if entries > SHOWN {
             return Ok(format!("Tensor({facts})"));
         }
-        Ok(format!(
-            "Tensor({}, {facts})",
-            element::nested(py, &self.inner)?.repr()?
-        ))
+        match element::nested(py, &self.inner) {
+            Ok(elements) => Ok(format!("Tensor({}, {facts})", elements.repr()?)),
+            // Uninitialised bytes need not be values: those of a bool are 0 and 1 only.
+            Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(format!("Tensor({facts})")),
+            Err(error) => Err(error),
+        }
     }
 }
 

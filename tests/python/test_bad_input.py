@@ -1,6 +1,8 @@
 """Wrong input: a clear error of the expected type, and nothing leaked or consumed."""
 
+import itertools
 from collections.abc import Callable
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -47,6 +49,40 @@ def test_unknown_dtypes(make: Callable[..., nm.Tensor], dtype: object) -> None:
         make(1, dtype)
 
 
+@pytest.mark.parametrize("shape", [(2**60,), (2**62,), (2**30, 2**30), (2**50,)], ids=str)
+def test_lists_larger_than_memory(shape: tuple[int, ...]) -> None:
+    one_byte = nm.from_buffer(np.broadcast_to(np.zeros((), "uint8"), shape))
+    with pytest.raises(MemoryError, match="nested lists"):
+        one_byte.tolist()
+    with pytest.raises(MemoryError, match="nested lists"):
+        nm.empty((2**45, 0)).tolist()
+
+
+def test_elements_cannot_be_deleted() -> None:
+    tensor = nm.zeros(3)
+    with pytest.raises(TypeError, match="deleted"):
+        del tensor[0]
+
+
+def test_shapes_without_end() -> None:
+    for use in (nm.zeros, nm.zeros(1).reshape, nm.zeros(1).transpose):
+        with pytest.raises(ValueError, match="more than 64"):
+            use(itertools.repeat(1))
+    with pytest.raises(TypeError):
+        nm.zeros(np.array([2.0, 3.0]))
+
+
+def test_a_dtype_of_dtypes_without_end_is_unknown() -> None:
+    class Endless:
+        @property
+        def dtype(self) -> "Endless":
+            return self
+
+    for dtype in (MagicMock(), Endless()):
+        with pytest.raises(TypeError, match="dtype"):
+            nm.zeros(3, dtype)
+
+
 @pytest.mark.parametrize("alignment", [3, 96, 4 << 20, 2**63])
 def test_alignments_that_cannot_be(alignment: int) -> None:
     with pytest.raises(ValueError, match="alignment"):
@@ -54,6 +90,19 @@ def test_alignments_that_cannot_be(alignment: int) -> None:
     pool = nm.MemoryPool(1 << 20, alignment)  # says nothing yet
     with pytest.raises(ValueError, match="alignment"):
         pool.empty(1)
+
+
+@pytest.mark.parametrize("count", [-1, 2**64])
+def test_byte_counts_out_of_range(count: int) -> None:
+    for make in MAKERS:
+        with pytest.raises(ValueError, match="alignment"):
+            make(1, alignment=count)
+    for trim in (nm.trim, nm.MemoryPool().trim):
+        with pytest.raises(ValueError, match="keep"):
+            trim(count)
+        with pytest.raises(TypeError):
+            trim("1")
+        assert trim() >= trim(2**64 - 1) == 0
 
 
 def test_limits_that_cannot_be() -> None:

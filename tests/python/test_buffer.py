@@ -101,6 +101,7 @@ FLAGS = [
     C_CONTIGUOUS,
     F_CONTIGUOUS,
     F_CONTIGUOUS | FORMAT,
+    C_CONTIGUOUS | F_CONTIGUOUS,
     ANY_CONTIGUOUS,
     ANY_CONTIGUOUS | WRITABLE,
 ]
@@ -131,6 +132,14 @@ def test_every_flag_is_answered_as_numpy_answers_it(layout: str, flags: int) -> 
         assert got.pop("shape") in (None, ()) and got.pop("strides") in (None, ())
         del expected["shape"], expected["strides"]
     assert got == expected
+
+
+def test_what_is_contiguous_both_ways_is_given_as_both() -> None:
+    for shape in (5, (), (1, 4), (4, 1, 1), (0, 3)):
+        assert ask(nm.zeros(shape), C_CONTIGUOUS | F_CONTIGUOUS)["itemsize"] == 4
+    for neither in (nm.zeros((2, 2)), nm.zeros((2, 2)).T, nm.zeros(6)[::2]):
+        with pytest.raises(BufferError, match="contiguous"):
+            ask(neither, C_CONTIGUOUS | F_CONTIGUOUS)
 
 
 def test_read_only_is_kept_and_writing_refused() -> None:
@@ -198,6 +207,17 @@ def test_strided_buffers_keep_their_strides() -> None:
             assert (view == -1).all()
 
 
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_buffers_without_dimensions(dtype: str) -> None:
+    source = np.ones((), dtype)
+    for given, address in ((source, source.ctypes.data), (nm.ones((), dtype), None)):
+        tensor = nm.from_buffer(given)
+        assert tensor.shape == () and tensor.dtype == dtype and tensor.item() == 1 and not tensor.readonly
+        assert tensor.data_ptr == (address or given.data_ptr)
+    if np.dtype(dtype).itemsize == 2:
+        assert nm.from_buffer(source, "uint16").shape == () and nm.from_buffer(source, "uint8").shape == (2,)
+
+
 def test_dtype_and_shape_of_a_borrowed_buffer() -> None:
     source = bytearray(range(24))
     assert nm.from_buffer(source).dtype == "uint8"
@@ -231,6 +251,14 @@ def test_what_cannot_be_borrowed_is_refused() -> None:
     for wrong in (3, None, "text"):
         with pytest.raises(TypeError):
             nm.from_buffer(wrong)
+
+
+def test_buffers_of_objects_are_refused() -> None:
+    for source in (np.array([1, 2], object), np.array(1, object), np.zeros(2, [("a", "i8"), ("b", object)])):
+        for dtype in (None, "uint64", "uint8"):
+            with pytest.raises(BufferError, match="Python objects"):
+                nm.from_buffer(source, dtype)
+    assert nm.from_buffer(np.zeros(2, [("O", "i8")]), "int64").tolist() == [0, 0]  # a name only
 
 
 def test_array_interface(pool: nm.MemoryPool) -> None:

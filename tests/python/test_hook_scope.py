@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import itertools
 import threading
 
 import numpy as np
@@ -19,6 +20,31 @@ def test_arrays_are_aligned(alignment):
     for array in arrays:
         assert hooked(array)
         assert address(array) % max(alignment, 64) == 0
+
+
+def test_the_pools_own_alignment_counts_where_none_is_given():
+    pool = nm.MemoryPool(alignment=4096)
+    with nm.hooks.numpy(pool):
+        arrays = [np.empty(3) for _ in range(8)]
+    with nm.hooks.numpy(pool, alignment=None):
+        arrays += [np.empty(3) for _ in range(8)]
+    assert all(address(array) % 4096 == 0 for array in arrays)
+    with nm.hooks.numpy(pool, 64):
+        arrays = [np.empty(3) for _ in range(8)]
+    assert any(address(array) % 4096 for array in arrays)
+    nm.hooks.numpy.install(pool)
+    try:
+        assert address(np.empty(3)) % 4096 == 0
+    finally:
+        nm.hooks.numpy.uninstall()
+
+
+@pytest.mark.parametrize("alignment", [3, 4 << 20])
+def test_a_pool_whose_alignment_cannot_be(alignment):
+    pool = nm.MemoryPool(alignment=alignment)
+    for use in (nm.hooks.numpy, nm.hooks.numpy.install):
+        with pytest.raises(ValueError, match="the pool's alignment must be a power of two"):
+            use(pool)
 
 
 def test_only_inside_the_block():
@@ -88,17 +114,76 @@ def test_one_scope_can_be_entered_again():
     assert [hooked(a) for a in (first, second, third, outside)] == [True, True, True, False]
 
 
-def test_scopes_left_in_the_wrong_order_say_so():
-    outer, inner = nm.hooks.numpy(), nm.hooks.numpy()
-    outer.__enter__()
-    inner.__enter__()
-    with pytest.raises(RuntimeError, match="innermost"):
-        outer.__exit__(None, None, None)
-    inner.__exit__(None, None, None)
-    outer.__exit__(None, None, None)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+def test_scopes_can_be_left_in_any_order(order):
+    pools = [nm.MemoryPool() for _ in range(3)]
+    scopes = [nm.hooks.numpy(pool) for pool in pools]
+    for scope in scopes:
+        scope.__enter__()
+    entered = [0, 1, 2]
+    for place in order:
+        scopes[place].__exit__(None, None, None)
+        entered.remove(place)
+        array = np.empty(10)
+        assert [pool.stats().live_blocks for pool in pools] == [int(entered[-1:] == [i]) for i in range(3)]
+        del array
+    assert np._core.multiarray.get_handler_name() == "default_allocator"
+
+
+def test_generators_closed_in_any_order_leave_the_hook_off():
+    def inside(pool):
+        with nm.hooks.numpy(pool):
+            yield
+
+    outer, inner = inside(nm.MemoryPool()), inside(nm.MemoryPool())
+    next(outer)
+    next(inner)
+    outer.close()
+    assert hooked(np.empty(10))
+    inner.close()
     assert not hooked(np.empty(10))
-    with pytest.raises(RuntimeError, match="innermost"):
-        inner.__exit__(None, None, None)
+
+    generator = inside(nm.MemoryPool())
+    with nm.hooks.numpy():
+        next(generator)
+    assert hooked(np.empty(10))
+    generator.close()
+    assert not hooked(np.empty(10))
+
+
+def test_a_scope_entered_twice_is_left_twice_in_any_order():
+    mine, other = nm.MemoryPool(), nm.MemoryPool()
+    scope, between = nm.hooks.numpy(mine), nm.hooks.numpy(other)
+    for each in (scope, between, scope):
+        each.__enter__()
+    between.__exit__(None, None, None)
+    for _ in range(2):
+        array = np.empty(10)
+        assert mine.stats().live_blocks == 1
+        del array
+        scope.__exit__(None, None, None)
+    assert not hooked(np.empty(10))
+
+
+def test_leaving_a_scope_that_is_not_entered_says_so():
+    scope = nm.hooks.numpy()
+    with pytest.raises(RuntimeError, match="not entered"):
+        scope.__exit__(None, None, None)
+    with scope, nm.hooks.numpy():
+        thread_says = []
+
+        def leave():
+            with pytest.raises(RuntimeError, match="not entered"):
+                scope.__exit__(None, None, None)
+            thread_says.append(True)
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        thread.join()
+        assert thread_says and hooked(np.empty(10))
+    with pytest.raises(RuntimeError, match="not entered"):
+        scope.__exit__(None, None, None)
+    assert not hooked(np.empty(10))
 
 
 def test_an_exception_leaves_the_scope():

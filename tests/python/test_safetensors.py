@@ -148,3 +148,19 @@ def test_a_lying_file_is_refused_by_name(lie: str, mmap: bool, tmp_path: Path) -
 def test_the_honest_version_of_those_files_loads(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(header({"x": entry()}, struct.pack("<2f", 1, 2)))
     assert nm.load_file(tmp_path / "f")["x"].tolist() == [1, 2]
+
+
+def test_a_dict_that_changes_while_it_is_saved(tmp_path: Path) -> None:
+    tensors: dict[str, object] = {}
+
+    class Changes:
+        """A producer that adds names to the dict it stands in."""
+
+        def __dlpack__(self, **options: object) -> object:
+            tensors.update((f"more {i}", nm.zeros(1)) for i in range(100))
+            return nm.ones(3).__dlpack__(**options)
+
+    tensors.update(first=Changes(), second=nm.zeros(2))
+    path = tmp_path / "changed.safetensors"
+    nm.save_file(tensors, path)
+    assert set(nm.load_file(path)) == {"first", "second"}

@@ -2,7 +2,9 @@
 
 import copy
 import gc
+import operator
 import weakref
+from unittest.mock import MagicMock
 
 import ml_dtypes
 import numpy as np
@@ -76,6 +78,10 @@ def test_more_names_of_dtypes() -> None:
 def test_shapes_come_in_many_forms() -> None:
     for given, shape in [(3, (3,)), ((), ()), ([2, 3], (2, 3)), (np.int64(4), (4,)), (range(1, 4), (1, 2, 3)), ((0, 5), (0, 5))]:
         assert nm.zeros(given).shape == shape
+    for array, shape in [([2, 3], (2, 3)), ([3], (3,)), (3, (3,))]:
+        assert nm.zeros(np.array(array)).shape == shape
+        assert nm.zeros(nm.from_buffer(np.array(array), shape=np.shape(array))).shape == shape
+    assert nm.zeros(Seven()).shape == (7,)
 
 
 @pytest.mark.parametrize("alignment", [64, 128, 4096, 2 << 20])
@@ -153,8 +159,10 @@ def test_length_and_iteration() -> None:
     tensor, array = counting(3, 2)
     assert len(tensor) == 3
     assert [row.tolist() for row in tensor] == array.tolist()
-    with pytest.raises(TypeError, match="without dimensions"):
-        len(nm.zeros(()))
+    assert list(tensor[0]) == [0, 1] and list(nm.zeros((0, 3))) == []
+    for use in (len, iter, list):
+        with pytest.raises(TypeError, match="without dimensions"):
+            use(nm.zeros(()))
 
 
 def test_truth_and_item() -> None:
@@ -163,6 +171,73 @@ def test_truth_and_item() -> None:
     for several in (nm.ones(2), nm.ones(0)):
         with pytest.raises(ValueError, match="one element"):
             bool(several)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_element_is_a_number(dtype: str) -> None:
+    for tensor in (nm.ones((), dtype), nm.ones((1, 1), dtype)):
+        assert complex(tensor) == 1
+        for number in (float, int):
+            if dtype.startswith("complex"):
+                with pytest.raises(TypeError, match="complex"):
+                    number(tensor)
+            else:
+                assert number(tensor) == 1 and type(number(tensor)) is number
+
+
+@pytest.mark.parametrize("number", [float, int, complex])
+def test_a_number_takes_one_element_and_never_text(number: type) -> None:
+    digits = nm.from_buffer(b"12")
+    for several in (digits, digits[:0]):
+        with pytest.raises(ValueError, match="one element"):
+            number(several)
+    assert number(digits[:1]) == ord("1")
+
+
+def test_integers_without_dimensions_are_indices() -> None:
+    for dtype in DTYPES:
+        scalar = nm.ones((), dtype)
+        if "int" in dtype:
+            assert operator.index(scalar) == 1 and "abc"[scalar] == "b" and nm.zeros(scalar).shape == (1,)
+            with pytest.raises(TypeError, match="without dimensions"):
+                operator.index(nm.ones(1, dtype))
+        else:
+            with pytest.raises(TypeError, match="integers"):
+                operator.index(scalar)
+    tensor, array = counting(3, 4)
+    assert tensor[nm.ones((), "int8"), 2] == array[1, 2]
+
+
+class Seven:
+    """A number by protocol only."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+def test_numbers_come_in_many_forms() -> None:
+    import jax.numpy as jnp
+
+    for seven in (Seven(), np.array(7), np.array(7.0), np.complex64(7), jnp.float32(7), jnp.int8(7), nm.full((), 7)):
+        assert nm.full(1, seven).item() == 7
+    assert nm.full(1, MagicMock()).item() == 1  # what a mock's __index__ gives
+    assert nm.full(1, np.complex64(1 + 2j), "complex64").item() == 1 + 2j
+
+    class Plain:
+        """No number, whatever its objects carry."""
+
+    not_on_the_class = Plain()
+    not_on_the_class.__index__ = lambda: 3
+    with pytest.raises(TypeError, match="number"):
+        nm.full(1, not_on_the_class)
+
+    class Broken:
+        def __index__(self) -> int:
+            raise KeyError("x")
+
+    for use in (nm.zeros, lambda broken: nm.full(1, broken)):
+        with pytest.raises(KeyError):
+            use(Broken())
 
 
 def test_transposing() -> None:
@@ -265,7 +340,17 @@ def test_elements_survive_the_round_trip(dtype: str) -> None:
 def test_repr_shows_small_tensors_and_describes_large_ones() -> None:
     assert repr(nm.zeros((1, 2))) == "Tensor([[0.0, 0.0]], shape=(1, 2), dtype='float32', device='cpu')"
     assert repr(nm.zeros((100, 100))) == "Tensor(shape=(100, 100), dtype='float32', device='cpu')"
+    for shape in ((2**40, 0), (16,) * 15 + (0,), (17, 0, 3)):
+        assert repr(nm.empty(shape)) == f"Tensor(shape={shape}, dtype='float32', device='cpu')"
+    assert repr(nm.empty((0, 2**40))) == f"Tensor([], shape=(0, {2**40}), dtype='float32', device='cpu')"
     assert repr(nm.zeros((2, 0))) == "Tensor([[], []], shape=(2, 0), dtype='float32', device='cpu')"
+
+
+def test_repr_of_bytes_that_are_no_bools() -> None:
+    tensor = nm.from_buffer(bytearray(b"\x00\x07"), "bool")
+    assert repr(tensor) == "Tensor(shape=(2,), dtype='bool', device='cpu')"
+    with pytest.raises(ValueError, match="bool"):
+        tensor.tolist()
 
 
 def test_views_keep_the_storage_and_tensors_can_be_watched(pool: nm.MemoryPool) -> None:

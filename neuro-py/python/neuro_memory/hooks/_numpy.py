@@ -31,7 +31,12 @@ _entered: contextvars.ContextVar[tuple[tuple["NumpyScope", "CapsuleType"], ...]]
 class NumpyScope:
     """What ``hooks.numpy(...)`` returns: a context manager under which new NumPy arrays lie in a pool.
 
-    It may be entered again, also while it is entered, by any thread or task.
+    It may be entered again, also while it is entered, by any thread or task. Scopes may be left in any order, as
+    generators that are closed do: the innermost one still entered counts, and after the last one the hook is off.
+
+    What is entered belongs to the context that entered it. A generator resumed in another thread, an async generator
+    that was abandoned (asyncio closes it in a task of its own) and a task created inside a scope each have another
+    context, which keeps its own state: leaving a scope there does not end it here, and here not there.
     """
 
     def __init__(self, pool: MemoryPool, alignment: int) -> None:
@@ -50,13 +55,20 @@ class NumpyScope:
         traceback: TracebackType | None,
     ) -> None:
         entered = _entered.get()
-        if not entered or entered[-1][0] is not self:
+        place = next((i for i in reversed(range(len(entered))) if entered[i][0] is self), None)
+        if place is None:
             raise RuntimeError(
-                "hooks.numpy: this scope is not the innermost one entered in this thread or task; "
-                "leave scopes in the reverse order, where they were entered"
+                "hooks.numpy: this scope is not entered in this thread or task; leave it where it was entered, "
+                "as often as it was entered"
             )
-        _core._numpy_set_handler(entered[-1][1])
-        _entered.set(entered[:-1])
+        before = entered[place][1]
+        above = entered[place + 1 :]
+        if above:
+            # The next scope inwards stays in force, and goes back to where this one would have gone.
+            above = ((above[0][0], before), *above[1:])
+        else:
+            _core._numpy_set_handler(before)
+        _entered.set((*entered[:place], *above))
 
 
 class NumpyHook:
@@ -70,7 +82,7 @@ class NumpyHook:
     installed one.
 
     pool: where arrays go; None is the default pool.
-    alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64.
+    alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64. None is the pool's own alignment.
     """
 
     def __init__(self) -> None:
@@ -78,11 +90,11 @@ class NumpyHook:
         self._installed: Literal["process", "threads"] | None = None
         self._threads: _ThreadHook | None = None
 
-    def __call__(self, pool: MemoryPool | None = None, alignment: int = 64) -> NumpyScope:
+    def __call__(self, pool: MemoryPool | None = None, alignment: int | None = None) -> NumpyScope:
         """Scope for ``with``. Imports NumPy; hooks nothing before it is entered."""
         return NumpyScope(*_checked(pool, alignment))
 
-    def install(self, pool: MemoryPool | None = None, alignment: int = 64) -> MemoryPool:
+    def install(self, pool: MemoryPool | None = None, alignment: int | None = None) -> MemoryPool:
         """Put every new array of the process into ``pool``, of all threads, those running already included.
 
         Installing again replaces the pool and the alignment; one ``uninstall`` ends it. Arrays that exist are not
@@ -141,6 +153,7 @@ class _ThreadHook:
 
     def __init__(self, handler: "CapsuleType") -> None:
         self._handler = handler
+        self._ended = False
         self._start = threading.Thread.start
         self._before = _core._numpy_set_handler(handler)
         hook = self
@@ -152,10 +165,14 @@ class _ThreadHook:
         threading.Thread.start = start  # type: ignore[method-assign, assignment]
 
     def _start_hooked(self, thread: threading.Thread) -> None:
+        if self._ended:
+            # Somebody patched `start` after us, and so keeps this one alive.
+            self._start(thread)
+            return
         run = thread.run
 
         def run_hooked() -> None:
-            del thread.run  # what was set below hides the class's own
+            thread.__dict__.pop("run", None)  # what was set below hides the class's own
             _core._numpy_set_handler(self._handler)
             run()
 
@@ -167,6 +184,7 @@ class _ThreadHook:
             raise
 
     def end(self) -> None:
+        self._ended = True
         # The handler may still be set in contexts of other threads and tasks: it serves ordinary memory there.
         _core._numpy_disarm_handler(self._handler)
         if threading.Thread.start is self._patched:
@@ -176,14 +194,17 @@ class _ThreadHook:
             _core._numpy_set_handler(current)  # a scope is open here: it stays
 
 
-def _checked(pool: MemoryPool | None, alignment: int) -> tuple[MemoryPool, int]:
+def _checked(pool: MemoryPool | None, alignment: int | None) -> tuple[MemoryPool, int]:
     if pool is None:
         pool = _core.default_pool()
     elif not isinstance(pool, MemoryPool):
         raise TypeError(f"hooks.numpy: pool must be a MemoryPool or None, not {type(pool).__name__}")
-    bytes_ = operator.index(alignment)
+    # A pool keeps any number it was made with, and says what is wrong with it at the first allocation. NumPy could turn
+    # that into a MemoryError only.
+    bytes_ = pool.alignment if alignment is None else operator.index(alignment)
     if not 0 < bytes_ <= _MAX_ALIGNMENT or bytes_ & (bytes_ - 1):
-        raise ValueError(f"hooks.numpy: alignment must be a power of two up to {_MAX_ALIGNMENT} bytes, not {alignment}")
+        whose = "the pool's alignment" if alignment is None else "alignment"
+        raise ValueError(f"hooks.numpy: {whose} must be a power of two up to {_MAX_ALIGNMENT} bytes, not {bytes_}")
     return pool, bytes_
 
 
