@@ -220,6 +220,22 @@ fn files_that_lie_are_refused_with_the_reason() {
             "byte boundary",
         ),
         (
+            r#"{"a":{"dtype":"F64","shape":[0,2305843009213693952],"data_offsets":[0,0]}}"#,
+            &[],
+            "tensor \"a\": its shape: shape [0, 2305843009213693952] of float64 overflows",
+        ),
+        (
+            r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
+            &[0],
+            "two tensors are named \"a\"",
+        ),
+        (
+            r#"{"a\"{":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},
+                "\u0061\u0022{":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#,
+            &[0],
+            "two tensors are named \"a\\\"{\"",
+        ),
+        (
             r#"{"a":{"dtype":"U8","shape":[]}}"#,
             &[],
             "missing field `data_offsets`",
@@ -242,6 +258,39 @@ fn files_that_lie_are_refused_with_the_reason() {
             assert!(error.to_string().contains(reason), "{header}: {error}");
         }
     }
+}
+
+#[test]
+fn more_dimensions_than_there_can_be_are_refused() {
+    let folder = folder();
+    let header = |ndim| {
+        format!(
+            r#"{{"a":{{"dtype":"U8","shape":[{}],"data_offsets":[0,1]}}}}"#,
+            vec!["1"; ndim].join(",")
+        )
+    };
+    let path = file(folder.path(), &header(100), &[5]);
+    for error in [load(&path, None).unwrap_err(), map(&path).unwrap_err()] {
+        assert!(
+            matches!(&error, Error::Format { path: named, .. } if *named == path),
+            "{error}"
+        );
+        assert!(error.to_string().contains("tensor \"a\": its shape: "), "{error}");
+        assert!(error.to_string().contains("100 dimensions"), "{error}");
+    }
+    let path = file(folder.path(), &header(64), &[5]);
+    assert_eq!(map(&path).unwrap().tensors[0].1.ndim(), 64);
+}
+
+#[test]
+fn names_are_told_from_texts_that_look_like_them() {
+    let folder = folder();
+    let header = r#"{"__metadata__":{"a":"\"b\":{","b":"a"},
+        "a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"dtype":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},
+        "a\\":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}}"#;
+    let read = load(file(folder.path(), header, &[1, 2]), None).unwrap();
+    let names: Vec<_> = read.tensors.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a", "dtype", "a\\"]);
 }
 
 #[test]
@@ -357,12 +406,10 @@ fn what_cannot_be_saved_leaves_the_old_file_and_no_other() {
         assert!(error.to_string().contains(reason), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), b"old");
-    // The rename fails last of all, when all bytes are written: onto a folder.
-    let taken = folder.path().join("taken");
-    fs::create_dir(&taken).unwrap();
-    fs::write(taken.join("inside"), "").unwrap();
+    // The rename fails last of all, when all bytes are written: to a name that only a folder can have.
+    let slash = folder.path().join("none/");
     assert!(matches!(
-        save(&taken, &[("a", &small)], None).unwrap_err(),
+        save(&slash, &[("a", &small)], None).unwrap_err(),
         Error::Io { .. }
     ));
     let nowhere = folder.path().join("none").join("a");
@@ -370,9 +417,80 @@ fn what_cannot_be_saved_leaves_the_old_file_and_no_other() {
         save(&nowhere, &[("a", &small)], None).unwrap_err(),
         Error::Io { .. }
     ));
-    let mut left = names(folder.path());
-    left.sort();
-    assert_eq!(left, ["a.safetensors", "taken"]);
+    assert_eq!(names(folder.path()), ["a.safetensors"]);
+}
+
+#[test]
+fn only_a_regular_file_is_replaced() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let pipe = std::ffi::CString::new(at("pipe").into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: the path ends in NUL, and lies in a folder of this test's own.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    fs::create_dir(at("empty folder")).unwrap();
+    symlink("pipe", at("link to pipe")).unwrap();
+    symlink("loop", at("loop")).unwrap();
+    let before = names(folder.path()).len();
+    let tensor = DynTensor::zeros(&[2], DType::F32).unwrap();
+    for (name, reason) in [
+        ("pipe", "not a regular file"),
+        ("socket", "not a regular file"),
+        ("empty folder", "not a regular file"),
+        ("link to pipe", "not a regular file"),
+        ("loop", "symbolic link"),
+    ] {
+        let error = save(at(name), &[("a", &tensor)], None).unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if *path == at(name)), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    assert!(fs::symlink_metadata(at("pipe")).unwrap().file_type().is_fifo());
+    assert!(fs::symlink_metadata(at("socket")).unwrap().file_type().is_socket());
+    assert!(at("empty folder").is_dir());
+    assert_eq!(names(folder.path()).len(), before);
+}
+
+#[test]
+fn a_link_stays_and_what_it_leads_to_is_replaced() {
+    use std::os::unix::fs::symlink;
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("inner")).unwrap();
+    fs::write(at("inner/file"), "old").unwrap();
+    symlink("inner/file", at("relative")).unwrap();
+    symlink(at("relative"), at("absolute")).unwrap();
+    symlink("inner/new", at("dangling")).unwrap();
+    for (value, name, target) in [
+        (1, "relative", "inner/file"),
+        (2, "absolute", "inner/file"),
+        (3, "dangling", "inner/new"),
+    ] {
+        let tensor = DynTensor::from_slice(&[1], &[value]).unwrap();
+        save(at(name), &[("a", &tensor)], None).unwrap();
+        assert!(at(name).is_symlink());
+        assert!(!at(target).is_symlink());
+        let read = load(at(target), None).unwrap().tensors.remove(0).1;
+        assert_eq!(read.to_vec::<i32>().unwrap(), [value]);
+    }
+    let mut inner = names(&at("inner"));
+    inner.sort();
+    assert_eq!(inner, ["file", "new"]);
+}
+
+#[test]
+fn a_replaced_file_keeps_who_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let path = folder.path().join("a");
+    fs::write(&path, "old").unwrap();
+    // The umask would take from the second what it has.
+    for mode in [0o600, 0o666, 0o640] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        save::<&str>(&path, &[], None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+        assert_ne!(fs::read(&path).unwrap(), b"old");
+    }
 }
 
 #[test]
