@@ -52,7 +52,7 @@ macro_rules! dtypes {
 ///
 /// # Safety
 /// E1: `Self` has the size and alignment of `DTYPE`. E2: it has no padding. E3: every bit pattern is a valid value, or
-/// `DTYPE` is [`DType::Bool`].
+/// `DTYPE` is [`DType::Bool`] and the bytes 0 and 1 are valid.
 pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// Its run-time name.
     const DTYPE: DType;

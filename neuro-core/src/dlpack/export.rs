@@ -28,6 +28,9 @@ struct Exported<M> {
 ///
 /// The caller owns the result: call its deleter once, or give it to a consumer that will.
 ///
+/// The storage is exposed from then on: no borrow of its elements can be made afterwards. One made before goes on, so while
+/// a slice of them is borrowed, do not hand the result to anyone who may write.
+///
 /// # Errors
 /// [`Error::Exchange`] for a read-only tensor, or one on a device whose exchange is not built.
 ///
@@ -59,6 +62,9 @@ pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
 /// The tensor as the structure of DLPack 1.x; a read-only tensor says so in its flags.
 ///
 /// The caller owns the result: call its deleter once, or give it to a consumer that will.
+///
+/// The storage is exposed from then on: no borrow of its elements can be made afterwards. One made before goes on, so while
+/// a slice of them is borrowed, do not hand the result to anyone who may write.
 ///
 /// # Errors
 /// [`Error::Exchange`] for a tensor on a device whose exchange is not built.

@@ -5,7 +5,8 @@
 //! Invariants:
 //! - D1: an exported tensor holds a handle to its storage until its deleter is called; the deleter may be called on any
 //!   thread, and touches nothing but that handle.
-//! - D2: export marks the storage as exposed, so no safe borrow or write in Rust meets a foreign write.
+//! - D2: export marks the storage as exposed: no safe borrow or write made afterwards in Rust meets a foreign write. A slice
+//!   that was borrowed before is not ended by it; whoever holds one must not hand the export to anyone who may write.
 //! - D3: import checks everything before it takes anything: on an error the foreign tensor is untouched and its deleter
 //!   uncalled; on success the deleter is called once, when the last handle is dropped.
 //!

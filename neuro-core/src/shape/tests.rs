@@ -291,7 +291,7 @@ fn bad_arguments_are_refused_by_name() {
         ),
         (
             geometry.slice("slice", 1, 3, 0, -1).unwrap_err(),
-            "slice: start 3 is out of range for 3",
+            "slice: with a negative step, ends lie between -1 and the length less 1: start 3 is out of range for 3",
         ),
         (
             geometry.slice("slice", 1, 0, 3, 0).unwrap_err(),

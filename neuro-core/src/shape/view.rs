@@ -5,6 +5,10 @@ use smallvec::SmallVec;
 use super::{Dims, Geometry, Strides, check_ndim, dense_strides, out_of_range};
 use crate::error::{Error, Result};
 
+/// Backwards other ends are allowed than the length alone would say.
+const BACKWARDS_START: &str = "with a negative step, ends lie between -1 and the length less 1: start";
+const BACKWARDS_END: &str = "with a negative step, ends lie between -1 and the length less 1: end";
+
 impl Geometry {
     /// The indices `start`, `start + step`, … of `axis` that lie before `end` (above it, for a negative `step`), and how
     /// many elements the first of them lies from the old first. Nothing between `start` and `end` gives a length of 0.
@@ -32,9 +36,13 @@ impl Geometry {
             });
         }
         // For a negative step both ends are one lower. `len` fits: G2.
-        let lowest = if step < 0 { -1 } else { 0 };
+        let (lowest, start_name, end_name) = if step < 0 {
+            (-1, BACKWARDS_START, BACKWARDS_END)
+        } else {
+            (0, "start", "end")
+        };
         let highest = len.cast_signed() + lowest;
-        for (what, at) in [("start", start), ("end", end)] {
+        for (what, at) in [(start_name, start), (end_name, end)] {
             if !(lowest..=highest).contains(&at) {
                 return Err(Error::OutOfRange {
                     op,

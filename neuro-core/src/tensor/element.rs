@@ -1,5 +1,6 @@
 //! Typed access to elements: borrowed slices, copies out, single values, and the first bytes of a new tensor.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::slice;
 
@@ -8,6 +9,7 @@ use num_complex::Complex;
 
 use super::strided::copy_strided;
 use super::{DynTensor, Scalar};
+use crate::device::Device;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::shape::Geometry;
@@ -58,12 +60,30 @@ impl DynTensor {
     ///
     /// # Errors
     /// [`Error::DTypeMismatch`]; [`Error::InvalidArgument`] where a byte of a bool tensor is neither 0 nor 1;
-    /// [`Error::Unavailable`] for memory the processor cannot reach.
+    /// [`Error::Unavailable`] for memory the processor cannot reach; [`Error::OutOfMemory`] where the process has no room for
+    /// the copy, as for a view that repeats few elements many times.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.check_host("to_vec")?;
         self.check_dtype("to_vec", T::DTYPE)?;
         let dense = Geometry::contiguous("to_vec", self.shape(), self.dtype)?;
-        let mut values: Vec<T> = Vec::with_capacity(self.numel());
+        let mut values: Vec<T> = Vec::new();
+        values.try_reserve_exact(self.numel()).map_err(|error| {
+            // The copy is Rust's own memory and no pool's, so there are no figures of a pool to tell.
+            Error::OutOfMemory {
+                device: Device::Cpu,
+                asked: self.nbytes(),
+                alignment: align_of::<T>(),
+                live: 0,
+                live_blocks: 0,
+                reserved: 0,
+                largest: 0,
+                limit: None,
+                cause: Some(io::Error::new(
+                    io::ErrorKind::OutOfMemory,
+                    format!("no room for a Vec outside all pools ({error})"),
+                )),
+            }
+        })?;
         let room = values.as_mut_ptr().cast::<u8>();
         // SAFETY: `room` has a place for each element (E1), and is ours alone; the source is readable while the call lasts
         // (T1, T3, T4); strides in bytes fit (G3).

@@ -78,20 +78,17 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
-/// Gives back a whole part of a reservation.
+/// Gives back a part of a reservation. Where the system refuses, since that would split a mapping and it counts too many
+/// already, the part's memory goes back and its addresses stay taken: what it held is gone either way.
 ///
 /// # Safety
 /// `address..address + len` is part of a reservation of the caller, and nothing uses it any more.
 pub(crate) unsafe fn release(address: NonNull<u8>, len: usize) {
-    // SAFETY: forwarded contract. The only documented failures are misaligned arguments and, when a mapping is split in
-    // two, too many mappings; then the part stays reserved, which loses addresses but no memory.
-    let status = unsafe { libc::munmap(address.as_ptr().cast(), len) };
-    debug_assert_eq!(
-        status,
-        0,
-        "munmap of {address:p}, {len} B: {}",
-        io::Error::last_os_error()
-    );
+    // SAFETY: forwarded contract.
+    if check(unsafe { libc::munmap(address.as_ptr().cast(), len) }).is_err() {
+        // SAFETY: forwarded contract; this splits no mapping. Callers are drops, which have nobody to tell of an error.
+        let _ = check(unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_DONTNEED) });
+    }
 }
 
 /// Makes a part of a reservation readable and writable. It reads as zeros until written.
@@ -155,3 +152,59 @@ macro_rules! at_load {
     };
 }
 pub(crate) use at_load;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether this is the process of its own that the test below starts: without room for mappings no other test works.
+    const ALONE: &str = "NEURO_TEST_WITHOUT_MAPPINGS";
+
+    /// Of a machine on which the test below can be made.
+    const MOST_MAPPINGS: usize = 1 << 21;
+
+    #[test]
+    fn memory_goes_back_where_no_mapping_can_be_split() {
+        if std::env::var_os(ALONE).is_none() {
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "backend::host::os::tests::memory_goes_back_where_no_mapping_can_be_split",
+                ])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let page = page_size();
+        let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        // Some machines allow so many that the kernel would fill gigabytes with them.
+        if limit > MOST_MAPPINGS {
+            return;
+        }
+        let (part, rest) = (reserve(3 * page).unwrap(), reserve((limit + 2) * page).unwrap());
+        // SAFETY: both are this test's own; `part` is open where it is written and read.
+        let (full, value) = unsafe {
+            commit(part, 3 * page).unwrap();
+            let middle = part.add(page);
+            middle.write(7);
+            // Every second page is open: each is a mapping, and so is each between, until the system has no more.
+            let full = (0..=limit / 2).any(|i| commit(rest.add((2 * i + 1) * page), page).is_err());
+            release(middle, page);
+            (full, middle.read())
+        };
+        // SAFETY: whole mappings of this test's own, which may always go.
+        unsafe {
+            release(rest, (limit + 2) * page);
+            release(part, 3 * page);
+        }
+        assert!(full, "{limit} mappings were not too many");
+        assert_eq!(value, 0);
+    }
+}

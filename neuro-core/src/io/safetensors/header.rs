@@ -1,6 +1,6 @@
 //! The header of a file: read and checked (S1), and written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::shape::Geometry;
 
 /// Bytes of the header's length.
 const LENGTH_BYTES: usize = 8;
@@ -23,7 +24,7 @@ const DATA_ALIGNMENT: usize = 64;
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
+    pub(super) geometry: Geometry,
     /// From the start of the file, in bytes.
     pub(super) start: usize,
     pub(super) bytes: usize,
@@ -77,6 +78,9 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     let mut header = vec![0; header_bytes as usize];
     file.read_exact(&mut header).map_err(failed)?;
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| bad(format!("header: {error}")))?;
+    if let Some(name) = name_given_twice(&header) {
+        return Err(bad(format!("two tensors are named {name:?}")));
+    }
     let data_start = LENGTH_BYTES + header.len();
     let end = metadata.data_len().checked_add(data_start);
     if end.map(|end| end as u64) != Some(file_bytes) {
@@ -95,9 +99,12 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
                 info.dtype
             ))
         })?;
+        // A tensor of no bytes may claim any lengths beside its 0, and as many as it likes.
+        let geometry = Geometry::contiguous("its shape", &info.shape, dtype)
+            .map_err(|error| bad(format!("tensor {name:?}: {error}")))?;
         entries.push(Entry {
             dtype,
-            shape: info.shape.clone(),
+            geometry,
             // No overflow: at most the length of the file, checked above.
             start: data_start + info.data_offsets.0,
             bytes: info.data_offsets.1 - info.data_offsets.0,
@@ -112,6 +119,37 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
         entries,
         metadata: metadata.metadata().clone(),
     })
+}
+
+/// A name that stands twice in a header, which is valid JSON: an object of objects. The parser keeps the last of the two
+/// and says nothing, so the names are gone through once more.
+fn name_given_twice(header: &[u8]) -> Option<String> {
+    let mut names = HashSet::new();
+    let (mut depth, mut at) = (0, 0);
+    while at < header.len() {
+        match header[at] {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b'"' => {
+                let start = at;
+                at += 1;
+                while header[at] != b'"' {
+                    // What follows a backslash ends no string.
+                    at += if header[at] == b'\\' { 2 } else { 1 };
+                }
+                // Strings directly in the outer object are names: its values are no strings.
+                if depth == 1 {
+                    let name: String = serde_json::from_slice(&header[start..=at]).expect("a string of valid JSON");
+                    if let Some(name) = names.replace(name) {
+                        return Some(name);
+                    }
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 /// A whole header, its length included, for tensors that lie side by side in this order.

@@ -14,7 +14,6 @@ use crate::error::Result;
 use crate::memory::DeviceMemory;
 use crate::pool::MemoryPool;
 use crate::rc::Arc;
-use crate::shape::Geometry;
 use crate::tensor::DynTensor;
 
 /// Reads all tensors of a file into `pool` (the default pool where `None`), each with the pool's alignment.
@@ -35,7 +34,7 @@ pub fn load(path: impl AsRef<Path>, pool: Option<&MemoryPool>) -> Result<SafeTen
     } = open(path)?;
     let mut tensors = Vec::with_capacity(entries.len());
     for entry in entries {
-        let mut tensor = DynTensor::empty_in(pool, None, &entry.shape, entry.dtype)?;
+        let mut tensor = DynTensor::empty_in(pool, None, entry.geometry.shape(), entry.dtype)?;
         // Reading rather than copying from a mapping: a file that shrinks meanwhile is an error here, there a signal.
         file.read_exact_at(tensor.as_bytes_mut("load")?, entry.start as u64)
             .map_err(|error| io_error(path, error))?;
@@ -50,7 +49,8 @@ pub fn load(path: impl AsRef<Path>, pool: Option<&MemoryPool>) -> Result<SafeTen
 /// pool instead, and is writable. Tensors come in the order of their bytes in the file.
 ///
 /// The mapping lives until the last of its tensors is dropped. Do not shorten or overwrite the file in that time: reading
-/// bytes that are gone ends the process (`SIGBUS`). [`save`](super::save) replaces files without touching the old bytes.
+/// bytes that are gone ends the process (`SIGBUS`), and bytes that change while they are read break the rules that Rust's
+/// slices rest on. [`save`](super::save) replaces files without touching the old bytes.
 ///
 /// # Errors
 /// As [`load`].
@@ -62,23 +62,27 @@ pub fn map(path: impl AsRef<Path>) -> Result<SafeTensorsFile> {
         entries,
         metadata,
     } = open(path)?;
-    // SAFETY: `Mmap` lends its bytes as if nobody changed them, which no program can promise of a file. They are only
-    // reached through foreign, read-only `DeviceMemory`, of which no slice is ever borrowed (T4).
+    // SAFETY: `Mmap` lends its bytes as if nobody changed them, which this function asks of its callers and which no program
+    // can enforce. What can be done is to keep slices of them short: callers get none, since the memory is foreign, hence
+    // exposed (T4). This library borrows them in `mapped_tensor` below, and where a call copies or saves
+    // (`DynTensor::with_bytes`), and not beyond that one call.
     let mapping = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(|error| io_error(path, error))?;
     let mapping = sync::Arc::new(mapping);
     let tensors = entries
         .into_iter()
-        .map(|entry| Ok((entry.name.clone(), mapped_tensor(&mapping, &entry)?)))
+        .map(|entry| {
+            let tensor = mapped_tensor(&mapping, &entry)?;
+            Ok((entry.name, tensor))
+        })
         .collect::<Result<_>>()?;
     Ok(SafeTensorsFile { tensors, metadata })
 }
 
 fn mapped_tensor(mapping: &sync::Arc<Mmap>, entry: &Entry) -> Result<DynTensor> {
-    let geometry = Geometry::contiguous("map", &entry.shape, entry.dtype)?;
     // `open` has checked that the tensor's bytes lie inside the file, and are as many as its shape and dtype need.
     let data = &mapping[entry.start..entry.start + entry.bytes];
     if !data.as_ptr().addr().is_multiple_of(entry.dtype.align()) {
-        let mut copy = DynTensor::empty(&entry.shape, entry.dtype)?;
+        let mut copy = DynTensor::empty(entry.geometry.shape(), entry.dtype)?;
         copy.as_bytes_mut("map")?.copy_from_slice(data);
         return Ok(copy);
     }
@@ -94,5 +98,5 @@ fn mapped_tensor(mapping: &sync::Arc<Mmap>, entry: &Entry) -> Result<DynTensor> 
         )
     };
     // SAFETY: the pages of a file are initialised; nothing writes a read-only tensor.
-    unsafe { DynTensor::from_memory("map", Arc::new(memory), 0, geometry, entry.dtype) }
+    unsafe { DynTensor::from_memory("map", Arc::new(memory), 0, entry.geometry.clone(), entry.dtype) }
 }

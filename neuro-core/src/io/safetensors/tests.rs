@@ -12,6 +12,8 @@ use crate::error::Error;
 use crate::pool::MemoryPool;
 use crate::tensor::Scalar;
 
+mod save;
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -220,6 +222,22 @@ fn files_that_lie_are_refused_with_the_reason() {
             "byte boundary",
         ),
         (
+            r#"{"a":{"dtype":"F64","shape":[0,2305843009213693952],"data_offsets":[0,0]}}"#,
+            &[],
+            "tensor \"a\": its shape: shape [0, 2305843009213693952] of float64 overflows",
+        ),
+        (
+            r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
+            &[0],
+            "two tensors are named \"a\"",
+        ),
+        (
+            r#"{"a\"{":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},
+                "\u0061\u0022{":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#,
+            &[0],
+            "two tensors are named \"a\\\"{\"",
+        ),
+        (
             r#"{"a":{"dtype":"U8","shape":[]}}"#,
             &[],
             "missing field `data_offsets`",
@@ -242,6 +260,39 @@ fn files_that_lie_are_refused_with_the_reason() {
             assert!(error.to_string().contains(reason), "{header}: {error}");
         }
     }
+}
+
+#[test]
+fn more_dimensions_than_there_can_be_are_refused() {
+    let folder = folder();
+    let header = |ndim| {
+        format!(
+            r#"{{"a":{{"dtype":"U8","shape":[{}],"data_offsets":[0,1]}}}}"#,
+            vec!["1"; ndim].join(",")
+        )
+    };
+    let path = file(folder.path(), &header(100), &[5]);
+    for error in [load(&path, None).unwrap_err(), map(&path).unwrap_err()] {
+        assert!(
+            matches!(&error, Error::Format { path: named, .. } if *named == path),
+            "{error}"
+        );
+        assert!(error.to_string().contains("tensor \"a\": its shape: "), "{error}");
+        assert!(error.to_string().contains("100 dimensions"), "{error}");
+    }
+    let path = file(folder.path(), &header(64), &[5]);
+    assert_eq!(map(&path).unwrap().tensors[0].1.ndim(), 64);
+}
+
+#[test]
+fn names_are_told_from_texts_that_look_like_them() {
+    let folder = folder();
+    let header = r#"{"__metadata__":{"a":"\"b\":{","b":"a"},
+        "a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"dtype":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},
+        "a\\":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}}"#;
+    let read = load(file(folder.path(), header, &[1, 2]), None).unwrap();
+    let names: Vec<_> = read.tensors.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a", "dtype", "a\\"]);
 }
 
 #[test]
@@ -327,61 +378,4 @@ fn a_limit_reached_while_loading_leaves_nothing() {
     let pool = MemoryPool::new(1 << 16);
     assert!(matches!(load(&path, Some(&pool)), Err(Error::OutOfMemory { .. })));
     assert_eq!(pool.stats().live_blocks, 0);
-}
-
-#[test]
-fn what_cannot_be_saved_leaves_the_old_file_and_no_other() {
-    let folder = folder();
-    let path = folder.path().join("a.safetensors");
-    fs::write(&path, "old").unwrap();
-    let (small, complex) = (
-        DynTensor::zeros(&[2], DType::F32).unwrap(),
-        DynTensor::zeros(&[2], DType::C128).unwrap(),
-    );
-    let errors = [
-        (
-            save(&path, &[("z", &complex)], None).unwrap_err(),
-            "\"z\" is complex128, which safetensors files cannot hold",
-        ),
-        (
-            save(&path, &[("a", &small), ("a", &small)], None).unwrap_err(),
-            "two tensors are named \"a\"",
-        ),
-        (
-            save(&path, &[("__metadata__", &small)], None).unwrap_err(),
-            "is the format's own",
-        ),
-    ];
-    for (error, reason) in errors {
-        assert!(matches!(error, Error::InvalidArgument { op: "save", .. }), "{error}");
-        assert!(error.to_string().contains(reason), "{error}");
-    }
-    assert_eq!(fs::read(&path).unwrap(), b"old");
-    // The rename fails last of all, when all bytes are written: onto a folder.
-    let taken = folder.path().join("taken");
-    fs::create_dir(&taken).unwrap();
-    fs::write(taken.join("inside"), "").unwrap();
-    assert!(matches!(
-        save(&taken, &[("a", &small)], None).unwrap_err(),
-        Error::Io { .. }
-    ));
-    let nowhere = folder.path().join("none").join("a");
-    assert!(matches!(
-        save(&nowhere, &[("a", &small)], None).unwrap_err(),
-        Error::Io { .. }
-    ));
-    let mut left = names(folder.path());
-    left.sort();
-    assert_eq!(left, ["a.safetensors", "taken"]);
-}
-
-#[test]
-fn a_saved_file_can_be_read_by_whom_the_umask_allows() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = folder();
-    let (saved, plain) = (folder.path().join("saved"), folder.path().join("plain"));
-    save::<&str>(&saved, &[], Some(HashMap::from([("a".to_owned(), "b".to_owned())]))).unwrap();
-    fs::write(&plain, "").unwrap();
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(&saved), mode(&plain));
 }

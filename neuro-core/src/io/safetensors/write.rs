@@ -2,10 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Permissions};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::header::{encode, io_error};
 use crate::error::{Error, Result};
@@ -14,10 +14,21 @@ use crate::tensor::DynTensor;
 /// Small tensors and the header are gathered to writes of this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// Symbolic links that are followed one after the other, as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// Mode of a new file, less the umask: what `File::create` gives.
+const NEW_FILE_MODE: u32 = 0o666;
+
+/// Who may read, write and execute a file, and not the bits that change whose rights a program has.
+const ACCESS_BITS: u32 = 0o777;
+
 /// Saves tensors, contiguous or not, under their names, with texts beside them.
 ///
 /// The file appears whole or not at all, in the place of one that was there; whoever has that one open or mapped keeps it.
-/// It can be written into a directory that the process may write to. Bytes are ordered by the alignment of the dtypes, the
+/// The process must be allowed to write to the directory. Where `path` is a symbolic link, the file that it leads to is
+/// replaced, and the link stays. Who may read and write a replaced file stays as it was. Only a regular file is ever
+/// replaced: a pipe, a device or a directory is refused. Bytes are ordered by the alignment of the dtypes, the
 /// largest first, then as given, so that every tensor is aligned when the file is mapped. The same input makes the same
 /// bytes.
 ///
@@ -25,7 +36,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for a name given twice, the reserved name `__metadata__`, or a dtype the format lacks
-/// (complex128); [`Error::Io`]; [`Error::OutOfMemory`] for the copy of a tensor that is not contiguous;
+/// (complex128); [`Error::Io`], also where something other than a regular file stands at `path`; [`Error::OutOfMemory`] for the copy of a tensor that is not contiguous;
 /// [`Error::Unavailable`] for memory the processor cannot reach.
 ///
 /// # Examples
@@ -58,16 +69,24 @@ pub fn save<S: AsRef<str>>(
     let header = encode(&described, metadata.as_ref())?;
 
     let failed = |error| io_error(path, error);
-    let folder = match path.parent() {
+    let Destination { path: place, mode } = destination(path).map_err(failed)?;
+    let folder = match place.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Dropped before it is renamed, it removes itself. The mode is what `File::create` gives, less the umask.
+    // Dropped before it is renamed, it removes itself.
     let temporary = tempfile::Builder::new()
         .prefix(".safetensors-")
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(mode.unwrap_or(NEW_FILE_MODE)))
         .tempfile_in(folder)
         .map_err(failed)?;
+    if let Some(mode) = mode {
+        // The umask took bits away that the replaced file has. Before the first byte, so that nobody reads one too early.
+        temporary
+            .as_file()
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(failed)?;
+    }
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, temporary.as_file());
     out.write_all(&header).map_err(failed)?;
     for (_, tensor) in &ordered {
@@ -79,11 +98,48 @@ pub fn save<S: AsRef<str>>(
     out.flush().map_err(failed)?;
     drop(out);
     temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist(path).map_err(|error| failed(error.error))?;
+    temporary.persist(&place).map_err(|error| failed(error.error))?;
     // Makes the new name last through a power cut. The file is in its place already, and some file systems cannot sync a
     // folder, so a refusal is no failure of the save.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
+}
+
+/// Where a file is put, and what it replaces.
+struct Destination {
+    /// No symbolic link.
+    path: PathBuf,
+    /// The access bits of the file that is replaced, if there is one.
+    mode: Option<u32>,
+}
+
+/// Follows the links from `path` on, to a file or to a name that is free.
+///
+/// A rename replaces whatever stands there, a device node too, so what is no regular file is refused before.
+fn destination(path: &Path) -> io::Result<Destination> {
+    let mut path = path.to_owned();
+    for _ in 0..=MAX_LINKS {
+        let found = match fs::symlink_metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Destination { path, mode: None }),
+            Err(error) => return Err(error),
+        };
+        if found.is_file() {
+            let mode = Some(found.permissions().mode() & ACCESS_BITS);
+            return Ok(Destination { path, mode });
+        }
+        if !found.is_symlink() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file, so it is not replaced; save under another name",
+            ));
+        }
+        // Relative to the folder of the link.
+        let link = fs::read_link(&path)?;
+        path.pop();
+        path.push(link);
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 fn check_names<S: AsRef<str>>(tensors: &[(S, &DynTensor)]) -> Result<()> {

@@ -180,6 +180,25 @@ fn views_of_memory_are_checked_against_it() {
 }
 
 #[test]
+fn a_copy_that_no_memory_can_hold_is_an_error() {
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    // One element, seen 2^59 times: more bytes than a process has addresses, whatever the system promises.
+    let geometry = Geometry::strided("view", &[1 << 40, 1 << 19], &[0, 0], DType::F32).unwrap();
+    let memory = foreign(Device::Cpu, false, &DROPS);
+    // SAFETY: initialised bytes that nobody else has.
+    let wide = unsafe { DynTensor::from_memory("view", memory, 0, geometry, DType::F32) }.unwrap();
+    let error = wide.to_vec::<f32>().unwrap_err();
+    assert!(
+        matches!(error, Error::OutOfMemory { asked, alignment: 4, .. } if asked == 1 << 61),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("no room for a Vec outside all pools"),
+        "{error}"
+    );
+}
+
+#[test]
 fn read_only_and_device_memory_are_left_alone() {
     static DROPS: AtomicUsize = AtomicUsize::new(0);
     let over = |memory| {
