@@ -4,6 +4,7 @@
 
 use neuro_core::DynTensor;
 use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PySlice, PyTuple};
 
@@ -18,6 +19,18 @@ impl PyTensor {
     fn __len__(&self) -> PyResult<usize> {
         let first = self.inner.shape().first().copied();
         first.ok_or_else(|| PyTypeError::new_err("a tensor without dimensions has no length"))
+    }
+
+    // The interpreter's own way, by index, ends at the first IndexError, and t[0] of a tensor without dimensions is one.
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let Some(&len) = slf.get().inner.shape().first() else {
+            return Err(PyTypeError::new_err("a tensor without dimensions cannot be iterated over"));
+        };
+        let builtins = py.import(intern!(py, "builtins"))?;
+        let indices = builtins.getattr(intern!(py, "range"))?.call1((len,))?;
+        let get = slf.getattr(intern!(py, "__getitem__"))?;
+        builtins.getattr(intern!(py, "map"))?.call1((get, indices))
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -159,8 +159,10 @@ def test_length_and_iteration() -> None:
     tensor, array = counting(3, 2)
     assert len(tensor) == 3
     assert [row.tolist() for row in tensor] == array.tolist()
-    with pytest.raises(TypeError, match="without dimensions"):
-        len(nm.zeros(()))
+    assert list(tensor[0]) == [0, 1] and list(nm.zeros((0, 3))) == []
+    for use in (len, iter, list):
+        with pytest.raises(TypeError, match="without dimensions"):
+            use(nm.zeros(()))
 
 
 def test_truth_and_item() -> None:
@@ -220,7 +222,11 @@ def test_numbers_come_in_many_forms() -> None:
         assert nm.full(1, seven).item() == 7
     assert nm.full(1, MagicMock()).item() == 1  # what a mock's __index__ gives
     assert nm.full(1, np.complex64(1 + 2j), "complex64").item() == 1 + 2j
-    not_on_the_class = MagicMock(spec=[])
+
+    class Plain:
+        """No number, whatever its objects carry."""
+
+    not_on_the_class = Plain()
     not_on_the_class.__index__ = lambda: 3
     with pytest.raises(TypeError, match="number"):
         nm.full(1, not_on_the_class)
