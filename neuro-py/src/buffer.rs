@@ -7,7 +7,7 @@
 //! - B3: elements are written by Python code that holds a tensor; two threads that write, or read and write, the same
 //!   elements at once are that code's race, as with NumPy.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{self, NonNull};
 
 use neuro_core::shape::{Geometry, Strides};
@@ -213,23 +213,63 @@ pub(crate) fn from_buffer(
     }
 }
 
+/// A buffer that was lent, and what to read it as.
+struct Lent {
+    /// Its drop releases the buffer on whatever thread, and does nothing once the interpreter is gone.
+    buffer: PyUntypedBuffer,
+    format: CString,
+    itemsize: usize,
+    /// It has no dimensions: `buffer` holds the bytes of the one element.
+    is_scalar: bool,
+}
+
+impl Lent {
+    fn get(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let whole = |buffer: PyUntypedBuffer| Self {
+            format: buffer.format().to_owned(),
+            itemsize: buffer.item_size(),
+            is_scalar: false,
+            buffer,
+        };
+        if let Ok(buffer) = PyUntypedBuffer::get(object) {
+            return Ok(whole(buffer));
+        }
+        let view = PyMemoryView::from(object)?;
+        if view.getattr("ndim")?.extract::<usize>()? > 0 {
+            // ctypes leaves out the strides that were asked for; a memoryview works them out.
+            return PyUntypedBuffer::get(view.as_any()).map(whole);
+        }
+        // Without dimensions there is no shape to point to, which PyO3 refuses: its bytes have one.
+        let format: String = view.getattr("format")?.extract()?;
+        let itemsize = view.getattr("itemsize")?.extract()?;
+        let bytes = view.call_method1("cast", ("B",))?;
+        Ok(Self {
+            buffer: PyUntypedBuffer::get(&bytes)?,
+            format: CString::new(format)?,
+            itemsize,
+            is_scalar: true,
+        })
+    }
+}
+
 /// The buffer of `object` as a tensor of its own shape, or of `dtype` where that is given.
 fn borrow(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<DynTensor> {
     const OP: &str = "from_buffer";
-    // Its drop releases the buffer on whatever thread, and does nothing once the interpreter is gone.
-    // ctypes leaves out the strides that were asked for; a memoryview works them out.
-    let buffer =
-        PyUntypedBuffer::get(object).or_else(|_| PyUntypedBuffer::get(PyMemoryView::from(object)?.as_any()))?;
+    let Lent {
+        buffer,
+        format,
+        itemsize,
+        is_scalar,
+    } = Lent::get(object)?;
     if buffer.suboffsets().is_some() {
         return Err(PyBufferError::new_err(
             "a buffer of pointers to rows cannot be shared; copy it first",
         ));
     }
-    let itemsize = buffer.item_size();
     let (dtype, as_bytes) = match dtype {
         Some(dtype) if dtype.size() != itemsize => (dtype, true),
         Some(dtype) => (dtype, false),
-        None => (from_format(buffer.format(), itemsize)?, false),
+        None => (from_format(&format, itemsize)?, false),
     };
     let geometry = if as_bytes {
         let bytes = buffer.len_bytes();
@@ -241,6 +281,8 @@ fn borrow(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<DynTensor
             )));
         }
         Geometry::contiguous(OP, &[bytes / dtype.size()], dtype).map_err(raise)?
+    } else if is_scalar {
+        Geometry::contiguous(OP, &[], dtype).map_err(raise)?
     } else {
         let size = itemsize.cast_signed();
         if buffer.strides().iter().any(|stride| stride % size != 0) {

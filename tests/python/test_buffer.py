@@ -198,6 +198,17 @@ def test_strided_buffers_keep_their_strides() -> None:
             assert (view == -1).all()
 
 
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_buffers_without_dimensions(dtype: str) -> None:
+    source = np.ones((), dtype)
+    for given, address in ((source, source.ctypes.data), (nm.ones((), dtype), None)):
+        tensor = nm.from_buffer(given)
+        assert tensor.shape == () and tensor.dtype == dtype and tensor.item() == 1 and not tensor.readonly
+        assert tensor.data_ptr == (address or given.data_ptr)
+    if np.dtype(dtype).itemsize == 2:
+        assert nm.from_buffer(source, "uint16").shape == () and nm.from_buffer(source, "uint8").shape == (2,)
+
+
 def test_dtype_and_shape_of_a_borrowed_buffer() -> None:
     source = bytearray(range(24))
     assert nm.from_buffer(source).dtype == "uint8"
