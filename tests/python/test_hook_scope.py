@@ -22,6 +22,31 @@ def test_arrays_are_aligned(alignment):
         assert address(array) % max(alignment, 64) == 0
 
 
+def test_the_pools_own_alignment_counts_where_none_is_given():
+    pool = nm.MemoryPool(alignment=4096)
+    with nm.hooks.numpy(pool):
+        arrays = [np.empty(3) for _ in range(8)]
+    with nm.hooks.numpy(pool, alignment=None):
+        arrays += [np.empty(3) for _ in range(8)]
+    assert all(address(array) % 4096 == 0 for array in arrays)
+    with nm.hooks.numpy(pool, 64):
+        arrays = [np.empty(3) for _ in range(8)]
+    assert any(address(array) % 4096 for array in arrays)
+    nm.hooks.numpy.install(pool)
+    try:
+        assert address(np.empty(3)) % 4096 == 0
+    finally:
+        nm.hooks.numpy.uninstall()
+
+
+@pytest.mark.parametrize("alignment", [3, 4 << 20])
+def test_a_pool_whose_alignment_cannot_be(alignment):
+    pool = nm.MemoryPool(alignment=alignment)
+    for use in (nm.hooks.numpy, nm.hooks.numpy.install):
+        with pytest.raises(ValueError, match="the pool's alignment must be a power of two"):
+            use(pool)
+
+
 def test_only_inside_the_block():
     before = np.ones(100)
     with nm.hooks.numpy() as pool:

@@ -82,7 +82,7 @@ class NumpyHook:
     installed one.
 
     pool: where arrays go; None is the default pool.
-    alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64.
+    alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64. None is the pool's own alignment.
     """
 
     def __init__(self) -> None:
@@ -90,11 +90,11 @@ class NumpyHook:
         self._installed: Literal["process", "threads"] | None = None
         self._threads: _ThreadHook | None = None
 
-    def __call__(self, pool: MemoryPool | None = None, alignment: int = 64) -> NumpyScope:
+    def __call__(self, pool: MemoryPool | None = None, alignment: int | None = None) -> NumpyScope:
         """Scope for ``with``. Imports NumPy; hooks nothing before it is entered."""
         return NumpyScope(*_checked(pool, alignment))
 
-    def install(self, pool: MemoryPool | None = None, alignment: int = 64) -> MemoryPool:
+    def install(self, pool: MemoryPool | None = None, alignment: int | None = None) -> MemoryPool:
         """Put every new array of the process into ``pool``, of all threads, those running already included.
 
         Installing again replaces the pool and the alignment; one ``uninstall`` ends it. Arrays that exist are not
@@ -188,14 +188,17 @@ class _ThreadHook:
             _core._numpy_set_handler(current)  # a scope is open here: it stays
 
 
-def _checked(pool: MemoryPool | None, alignment: int) -> tuple[MemoryPool, int]:
+def _checked(pool: MemoryPool | None, alignment: int | None) -> tuple[MemoryPool, int]:
     if pool is None:
         pool = _core.default_pool()
     elif not isinstance(pool, MemoryPool):
         raise TypeError(f"hooks.numpy: pool must be a MemoryPool or None, not {type(pool).__name__}")
-    bytes_ = operator.index(alignment)
+    # A pool keeps any number it was made with, and says what is wrong with it at the first allocation. NumPy could turn
+    # that into a MemoryError only.
+    bytes_ = pool.alignment if alignment is None else operator.index(alignment)
     if not 0 < bytes_ <= _MAX_ALIGNMENT or bytes_ & (bytes_ - 1):
-        raise ValueError(f"hooks.numpy: alignment must be a power of two up to {_MAX_ALIGNMENT} bytes, not {alignment}")
+        whose = "the pool's alignment" if alignment is None else "alignment"
+        raise ValueError(f"hooks.numpy: {whose} must be a power of two up to {_MAX_ALIGNMENT} bytes, not {bytes_}")
     return pool, bytes_
 
 
