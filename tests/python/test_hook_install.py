@@ -255,3 +255,36 @@ nm.hooks.numpy.install()
 assert nm.hooks.numpy.reach == "process"
 """
     )
+
+
+def test_falling_back_again_under_another_patch_of_start():
+    run_python(
+        FALLBACK
+        + """
+ctypes.memmove(handler, b"somebody_else\\0", 14)
+warnings.simplefilter("ignore")
+start = threading.Thread.start
+started = []
+def counting(thread):
+    started.append(thread)
+    first(thread)
+def in_a_thread():
+    result = []
+    thread = threading.Thread(target=lambda: result.append(hooked(np.empty(10))))
+    thread.start(); thread.join()
+    assert "run" not in vars(thread)
+    return result
+nm.hooks.numpy.install()
+first, threading.Thread.start = threading.Thread.start, counting
+nm.hooks.numpy.uninstall()
+assert threading.Thread.start is counting  # not ours to take away
+assert in_a_thread() == [False]
+nm.hooks.numpy.install()
+assert in_a_thread() == [True]
+nm.hooks.numpy.install()
+assert in_a_thread() == [True]
+nm.hooks.numpy.uninstall()
+assert in_a_thread() == [False] and len(started) == 4
+threading.Thread.start = start
+"""
+    )

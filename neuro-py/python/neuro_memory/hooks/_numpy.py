@@ -153,6 +153,7 @@ class _ThreadHook:
 
     def __init__(self, handler: "CapsuleType") -> None:
         self._handler = handler
+        self._ended = False
         self._start = threading.Thread.start
         self._before = _core._numpy_set_handler(handler)
         hook = self
@@ -164,10 +165,14 @@ class _ThreadHook:
         threading.Thread.start = start  # type: ignore[method-assign, assignment]
 
     def _start_hooked(self, thread: threading.Thread) -> None:
+        if self._ended:
+            # Somebody patched `start` after us, and so keeps this one alive.
+            self._start(thread)
+            return
         run = thread.run
 
         def run_hooked() -> None:
-            del thread.run  # what was set below hides the class's own
+            thread.__dict__.pop("run", None)  # what was set below hides the class's own
             _core._numpy_set_handler(self._handler)
             run()
 
@@ -179,6 +184,7 @@ class _ThreadHook:
             raise
 
     def end(self) -> None:
+        self._ended = True
         # The handler may still be set in contexts of other threads and tasks: it serves ordinary memory there.
         _core._numpy_disarm_handler(self._handler)
         if threading.Thread.start is self._patched:
