@@ -213,6 +213,12 @@ pub(crate) fn from_buffer(
     }
 }
 
+/// Whether elements of `format` have references to Python objects in them. Names of fields stand between colons.
+fn holds_objects(format: &CStr) -> bool {
+    let codes = format.to_bytes().split(|&byte| byte == b':').step_by(2);
+    codes.flatten().any(|&code| code == b'O')
+}
+
 /// A buffer that was lent, and what to read it as.
 struct Lent {
     /// Its drop releases the buffer on whatever thread, and does nothing once the interpreter is gone.
@@ -261,6 +267,12 @@ fn borrow(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<DynTensor
         itemsize,
         is_scalar,
     } = Lent::get(object)?;
+    if holds_objects(&format) {
+        // Written to as numbers, or freed early, these would take the interpreter down.
+        return Err(PyBufferError::new_err(format!(
+            "a buffer of Python objects (format {format:?}) cannot be shared; make numbers of them first"
+        )));
+    }
     if buffer.suboffsets().is_some() {
         return Err(PyBufferError::new_err(
             "a buffer of pointers to rows cannot be shared; copy it first",

@@ -244,6 +244,14 @@ def test_what_cannot_be_borrowed_is_refused() -> None:
             nm.from_buffer(wrong)
 
 
+def test_buffers_of_objects_are_refused() -> None:
+    for source in (np.array([1, 2], object), np.array(1, object), np.zeros(2, [("a", "i8"), ("b", object)])):
+        for dtype in (None, "uint64", "uint8"):
+            with pytest.raises(BufferError, match="Python objects"):
+                nm.from_buffer(source, dtype)
+    assert nm.from_buffer(np.zeros(2, [("O", "i8")]), "int64").tolist() == [0, 0]  # a name only
+
+
 def test_array_interface(pool: nm.MemoryPool) -> None:
     class Only:
         """An object that has the interface and nothing else."""
