@@ -115,7 +115,7 @@ fn check_flags(tensor: &DynTensor, flags: c_int) -> PyResult<()> {
         return Ok(());
     }
     let column_major = tensor.transpose().is_contiguous();
-    if asked(ffi::PyBUF_C_CONTIGUOUS) {
+    if asked(ffi::PyBUF_C_CONTIGUOUS) && !tensor.is_contiguous() {
         return refuse("a C-contiguous buffer was asked for, but the tensor is strided; call contiguous() first");
     }
     if asked(ffi::PyBUF_F_CONTIGUOUS) && !column_major {

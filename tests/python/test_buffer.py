@@ -101,6 +101,7 @@ FLAGS = [
     C_CONTIGUOUS,
     F_CONTIGUOUS,
     F_CONTIGUOUS | FORMAT,
+    C_CONTIGUOUS | F_CONTIGUOUS,
     ANY_CONTIGUOUS,
     ANY_CONTIGUOUS | WRITABLE,
 ]
@@ -131,6 +132,14 @@ def test_every_flag_is_answered_as_numpy_answers_it(layout: str, flags: int) -> 
         assert got.pop("shape") in (None, ()) and got.pop("strides") in (None, ())
         del expected["shape"], expected["strides"]
     assert got == expected
+
+
+def test_what_is_contiguous_both_ways_is_given_as_both() -> None:
+    for shape in (5, (), (1, 4), (4, 1, 1), (0, 3)):
+        assert ask(nm.zeros(shape), C_CONTIGUOUS | F_CONTIGUOUS)["itemsize"] == 4
+    for neither in (nm.zeros((2, 2)), nm.zeros((2, 2)).T, nm.zeros(6)[::2]):
+        with pytest.raises(BufferError, match="contiguous"):
+            ask(neither, C_CONTIGUOUS | F_CONTIGUOUS)
 
 
 def test_read_only_is_kept_and_writing_refused() -> None:
