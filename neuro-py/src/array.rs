@@ -88,6 +88,11 @@ fn is_numpy_scalar(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// `object` as a tensor, without a copy where the protocol has the type: a tensor itself, a buffer, a DLPack producer.
 pub(crate) fn to_tensor<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTensor>> {
+    share(object, false)
+}
+
+/// As [`to_tensor`]; `never_copy` forbids the producer to copy as well.
+fn share<'py>(object: &Bound<'py, PyAny>, never_copy: bool) -> PyResult<Bound<'py, PyTensor>> {
     let py = object.py();
     if let Ok(tensor) = object.cast::<PyTensor>() {
         return Ok(tensor.clone());
@@ -104,7 +109,9 @@ pub(crate) fn to_tensor<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     }
     let tensor = match buffer::from_buffer(object, None, None) {
         Ok(tensor) => tensor,
-        Err(_) if object.hasattr(intern!(py, "__dlpack__"))? => dlpack::from_dlpack(object, None, None)?,
+        Err(_) if object.hasattr(intern!(py, "__dlpack__"))? => {
+            dlpack::from_dlpack(object, None, never_copy.then_some(false))?
+        }
         // It has no buffer at all, rather than one that is refused.
         Err(error) if error.is_instance_of::<PyTypeError>(py) && !has_buffer(object) => {
             return Err(PyTypeError::new_err(format!(
@@ -117,11 +124,13 @@ pub(crate) fn to_tensor<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     Bound::new(py, tensor)
 }
 
-/// `object` as a tensor: itself, or a view of its buffer or DLPack export. Copies only where `copy` is true.
+/// `object` as a tensor: itself, or a view of its buffer or DLPack export.
+///
+/// copy: True copies into the default pool, False forbids DLPack producers to copy too, None shares where it can.
 #[pyfunction]
 #[pyo3(signature = (object, *, copy=None))]
 fn asarray<'py>(object: &Bound<'py, PyAny>, copy: Option<bool>) -> PyResult<Bound<'py, PyTensor>> {
-    let shared = to_tensor(object)?;
+    let shared = share(object, copy == Some(false))?;
     if copy != Some(true) {
         return Ok(shared);
     }

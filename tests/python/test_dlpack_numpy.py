@@ -12,6 +12,23 @@ from foreign import NAME, Producer
 import neuro_memory as nm
 
 
+def test_asarray_forwards_that_nothing_may_be_copied() -> None:
+    class Copier:
+        """Copies unless it may not."""
+
+        def __dlpack__(self, copy: bool | None = None, **options: object) -> object:
+            if copy is False:
+                raise BufferError("must copy")
+            return nm.ones(3).__dlpack__(**options)
+
+    for copy in (None, True):
+        assert nm.asarray(Copier(), copy=copy).tolist() == [1, 1, 1]
+    with pytest.raises(BufferError, match="must copy"):
+        nm.asarray(Copier(), copy=False)
+    tensor = nm.ones(3)
+    assert nm.asarray(tensor, copy=False) is tensor
+
+
 @pytest.mark.parametrize("dtype", NUMPY_DTYPES)
 def test_both_ways_without_a_copy(dtype: str) -> None:
     tensor = nm.zeros((2, 3), dtype)
