@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use neuro_core::{DType, DynTensor, Element, Scalar};
 use num_complex::Complex;
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyFloat, PyInt, PyList};
@@ -126,10 +126,34 @@ pub(crate) fn at<'py>(py: Python<'py>, tensor: &DynTensor, index: &[usize]) -> P
 
 /// All elements as nested lists.
 pub(crate) fn nested<'py>(py: Python<'py>, tensor: &DynTensor) -> PyResult<Bound<'py, PyAny>> {
+    check_room(tensor.shape(), tensor.dtype().size())?;
     with_type!(tensor.dtype(), T => {
         let values = detached(py, tensor.nbytes(), || tensor.to_vec::<T>())?;
         nest(py, &values, tensor.shape())
     })
+}
+
+/// Refuses lists that memory cannot hold before the first is made: few bytes, or none, can have a shape of any size.
+fn check_room(shape: &[usize], itemsize: usize) -> PyResult<()> {
+    let mut entries = 1usize;
+    let mut in_lists = 0usize;
+    for &dim in shape {
+        entries = entries.saturating_mul(dim);
+        in_lists = in_lists.saturating_add(entries);
+    }
+    let pointers = in_lists.saturating_mul(size_of::<*const ()>());
+    let bytes = pointers.saturating_add(entries.saturating_mul(itemsize));
+    let mut room: Vec<u8> = Vec::new();
+    let answer = room.try_reserve_exact(bytes);
+    // Seen from here the room is of no use, and need not be asked for at all.
+    std::hint::black_box(&room);
+    answer.map_err(|_| no_room(shape))
+}
+
+fn no_room(shape: &[usize]) -> PyErr {
+    PyMemoryError::new_err(format!(
+        "no memory for the nested lists of a tensor of shape {shape:?}; index it first"
+    ))
 }
 
 fn nest<'py, T: ToPython>(py: Python<'py>, values: &[T], shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
@@ -137,9 +161,11 @@ fn nest<'py, T: ToPython>(py: Python<'py>, values: &[T], shape: &[usize]) -> PyR
         return values[0].to_python(py);
     };
     let stride: usize = rest.iter().product();
-    let items: Vec<_> = (0..len)
-        .map(|i| nest(py, &values[i * stride..(i + 1) * stride], rest))
-        .collect::<PyResult<_>>()?;
+    let mut items = Vec::new();
+    items.try_reserve_exact(len).map_err(|_| no_room(shape))?;
+    for i in 0..len {
+        items.push(nest(py, &values[i * stride..(i + 1) * stride], rest)?);
+    }
     Ok(PyList::new(py, items)?.into_any())
 }
 

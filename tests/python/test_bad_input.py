@@ -49,6 +49,15 @@ def test_unknown_dtypes(make: Callable[..., nm.Tensor], dtype: object) -> None:
         make(1, dtype)
 
 
+@pytest.mark.parametrize("shape", [(2**60,), (2**62,), (2**30, 2**30), (2**50,)], ids=str)
+def test_lists_larger_than_memory(shape: tuple[int, ...]) -> None:
+    one_byte = nm.from_buffer(np.broadcast_to(np.zeros((), "uint8"), shape))
+    with pytest.raises(MemoryError, match="nested lists"):
+        one_byte.tolist()
+    with pytest.raises(MemoryError, match="nested lists"):
+        nm.empty((2**45, 0)).tolist()
+
+
 def test_shapes_without_end() -> None:
     for use in (nm.zeros, nm.zeros(1).reshape, nm.zeros(1).transpose):
         with pytest.raises(ValueError, match="more than 64"):
