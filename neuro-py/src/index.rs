@@ -25,7 +25,9 @@ impl PyTensor {
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let Some(&len) = slf.get().inner.shape().first() else {
-            return Err(PyTypeError::new_err("a tensor without dimensions cannot be iterated over"));
+            return Err(PyTypeError::new_err(
+                "a tensor without dimensions cannot be iterated over",
+            ));
         };
         let builtins = py.import(intern!(py, "builtins"))?;
         let indices = builtins.getattr(intern!(py, "range"))?.call1((len,))?;
@@ -48,6 +50,12 @@ impl PyTensor {
         }
         let value = element::scalar(value)?;
         detached(py, view.inner.nbytes(), || buffer::fill(&view.inner, value))
+    }
+
+    fn __delitem__(&self, _key: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "elements of a tensor cannot be deleted: its shape is fixed",
+        ))
     }
 
     /// Copies the elements of `source`: a tensor, or a buffer or DLPack object, of the same shape and dtype.

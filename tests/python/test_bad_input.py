@@ -58,6 +58,12 @@ def test_lists_larger_than_memory(shape: tuple[int, ...]) -> None:
         nm.empty((2**45, 0)).tolist()
 
 
+def test_elements_cannot_be_deleted() -> None:
+    tensor = nm.zeros(3)
+    with pytest.raises(TypeError, match="deleted"):
+        del tensor[0]
+
+
 def test_shapes_without_end() -> None:
     for use in (nm.zeros, nm.zeros(1).reshape, nm.zeros(1).transpose):
         with pytest.raises(ValueError, match="more than 64"):
