@@ -18,7 +18,7 @@ use crate::{dtype, element, shape};
 fn empty(
     shape: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
@@ -36,7 +36,7 @@ fn zeros(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
@@ -54,7 +54,7 @@ fn ones(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
@@ -72,7 +72,7 @@ fn full(
     shape: &Bound<'_, PyAny>,
     value: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
@@ -101,9 +101,10 @@ pub(crate) fn empty_in(
     pool: &MemoryPool,
     shape: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyTensor> {
     let (shape, dtype) = (shape::parse(shape)?, dtype::parse_or_default(dtype)?);
+    let alignment = shape::bytes("alignment", alignment)?;
     DynTensor::empty_in(pool, alignment, &shape, dtype)
         .map(PyTensor::from)
         .map_err(raise)
@@ -114,9 +115,10 @@ pub(crate) fn zeros_in(
     pool: &MemoryPool,
     shape: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyTensor> {
     let (shape, dtype) = (shape::parse(shape)?, dtype::parse_or_default(dtype)?);
+    let alignment = shape::bytes("alignment", alignment)?;
     detached(py, guess_bytes(&shape, dtype.size()), || {
         DynTensor::zeros_in(pool, alignment, &shape, dtype)
     })
@@ -128,7 +130,7 @@ pub(crate) fn ones_in(
     pool: &MemoryPool,
     shape: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyTensor> {
     filled(py, pool, shape, Scalar::Int(1), dtype, alignment)
 }
@@ -138,7 +140,7 @@ pub(crate) fn full_in(
     shape: &Bound<'_, PyAny>,
     value: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyTensor> {
     filled(shape.py(), pool, shape, element::scalar(value)?, dtype, alignment)
 }
@@ -149,9 +151,10 @@ fn filled(
     shape: &Bound<'_, PyAny>,
     value: Scalar,
     dtype: Option<&Bound<'_, PyAny>>,
-    alignment: Option<usize>,
+    alignment: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyTensor> {
     let (shape, dtype) = (shape::parse(shape)?, dtype::parse_or_default(dtype)?);
+    let alignment = shape::bytes("alignment", alignment)?;
     detached(py, guess_bytes(&shape, dtype.size()), || {
         DynTensor::full_in(pool, alignment, &shape, dtype, value)
     })

@@ -40,7 +40,7 @@ impl PyMemoryPool {
         &self,
         shape: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
-        alignment: Option<usize>,
+        alignment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyTensor> {
         create::empty_in(&self.inner, shape, dtype, alignment)
     }
@@ -52,7 +52,7 @@ impl PyMemoryPool {
         py: Python<'_>,
         shape: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
-        alignment: Option<usize>,
+        alignment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyTensor> {
         create::zeros_in(py, &self.inner, shape, dtype, alignment)
     }
@@ -64,7 +64,7 @@ impl PyMemoryPool {
         py: Python<'_>,
         shape: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
-        alignment: Option<usize>,
+        alignment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyTensor> {
         create::ones_in(py, &self.inner, shape, dtype, alignment)
     }
@@ -76,7 +76,7 @@ impl PyMemoryPool {
         shape: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
-        alignment: Option<usize>,
+        alignment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyTensor> {
         create::full_in(&self.inner, shape, value, dtype, alignment)
     }
@@ -87,9 +87,10 @@ impl PyMemoryPool {
     }
 
     /// Gives free memory back to the system, all but `keep` bytes; returns the bytes given back.
-    #[pyo3(signature = (keep=0))]
-    fn trim(&self, py: Python<'_>, keep: usize) -> usize {
-        py.detach(|| self.inner.trim(keep))
+    #[pyo3(signature = (keep=None), text_signature = "($self, keep=0)")]
+    fn trim(&self, py: Python<'_>, keep: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+        let keep = shape::bytes("keep", keep)?.unwrap_or(0);
+        Ok(py.detach(|| self.inner.trim(keep)))
     }
 
     /// Lets `peak_bytes` and `peak_blocks` start again from what is live now.
@@ -202,9 +203,10 @@ fn stats() -> PyPoolStats {
 
 /// Gives free memory of all pools back to the system, all but `keep` bytes a pool; returns the bytes given back.
 #[pyfunction]
-#[pyo3(signature = (keep=0))]
-fn trim(py: Python<'_>, keep: usize) -> usize {
-    py.detach(|| MemoryPool::trim_all(keep))
+#[pyo3(signature = (keep=None), text_signature = "(keep=0)")]
+fn trim(py: Python<'_>, keep: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+    let keep = shape::bytes("keep", keep)?.unwrap_or(0);
+    Ok(py.detach(|| MemoryPool::trim_all(keep)))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -92,6 +92,19 @@ def test_alignments_that_cannot_be(alignment: int) -> None:
         pool.empty(1)
 
 
+@pytest.mark.parametrize("count", [-1, 2**64])
+def test_byte_counts_out_of_range(count: int) -> None:
+    for make in MAKERS:
+        with pytest.raises(ValueError, match="alignment"):
+            make(1, alignment=count)
+    for trim in (nm.trim, nm.MemoryPool().trim):
+        with pytest.raises(ValueError, match="keep"):
+            trim(count)
+        with pytest.raises(TypeError):
+            trim("1")
+        assert trim() >= trim(2**64 - 1) == 0
+
+
 def test_limits_that_cannot_be() -> None:
     for limit in (-1, 2**64):
         with pytest.raises(ValueError, match="limit"):
