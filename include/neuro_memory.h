@@ -206,14 +206,14 @@ extern "C" {
 #endif // __cplusplus
 
 // Why the last failing call of this thread failed, in words. Never NULL; empty where none failed. Valid until the next
-// failing call of this thread, or its end.
+// failing call of this thread, its next `neuro_clear_error`, or its end.
 const char *neuro_last_error(void);
 
 // The status of the last failing call of this thread; `NEURO_OK` where none failed. For the getters, which return values
 // and no status.
 neuro_status_t neuro_last_status(void);
 
-// Forgets the last error of this thread.
+// Forgets the last error of this thread. What `neuro_last_error` gave before is not valid any more.
 void neuro_clear_error(void);
 
 // The name of a status code, as in this header. Static; `"unknown status"` for other numbers.
@@ -263,15 +263,19 @@ neuro_status_t neuro_pool_allocate(neuro_pool_t *pool, size_t bytes, size_t alig
 neuro_status_t neuro_pool_allocate_zeroed(neuro_pool_t *pool, size_t bytes, size_t alignment, void **out);
 
 // A block of the same pool with at least `bytes` bytes and the contents of `block`, which is used up; in place where it
-// can be. On failure `*out` is NULL and `block` is as it was: do not let `out` point to the only copy of `block`.
+// can be. Not for the data of a tensor. On failure `*out` is NULL and `block` is as it was: do not let `out` point to the only copy of `block`.
 //
-// Caller: Nobody uses `block` meanwhile, or after success; `out` is NULL or writable.
-neuro_status_t neuro_pool_reallocate(void *block, size_t bytes, size_t alignment, void **out);
+// Caller: Nobody uses `block` meanwhile, or after success, and it is not the data of a tensor; `out` is NULL or writable.
+neuro_status_t neuro_pool_reallocate(void *block,
+                                     size_t bytes,
+                                     size_t alignment,
+                                     void **out);
 
 // Gives `block` back to the pool it came from, whichever that is. NULL does nothing. What is not the start of a live
-// block is `NEURO_INVALID_FREE` and does nothing.
+// block is `NEURO_INVALID_FREE` and does nothing. The data of a tensor lies in a block too, which goes back with the tensor:
+// never free it here.
 //
-// Caller: Nobody uses `block` any more.
+// Caller: Nobody uses `block` any more, and it is not the data of a tensor.
 neuro_status_t neuro_pool_free(void *block);
 
 // Gives unused memory of `pool` (NULL: the default pool) back to the system, all but `keep_bytes`. `*given_back`, if not
@@ -282,12 +286,13 @@ neuro_status_t neuro_pool_trim(neuro_pool_t *pool,
                                size_t keep_bytes,
                                size_t *given_back);
 
-// As `neuro_pool_trim`, for all pools of the process together.
+// `neuro_pool_trim` on every pool of the process: each keeps up to `keep_bytes` of its own. `*given_back`, if not NULL,
+// becomes the number of bytes of all of them.
 //
 // Caller: `given_back` is NULL or writable.
 neuro_status_t neuro_trim(size_t keep_bytes, size_t *given_back);
 
-// What `pool` (NULL: the default pool) holds. Set `out->struct_size` first.
+// What `pool` (NULL: the default pool) holds. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
 neuro_status_t neuro_pool_get_stats(const neuro_pool_t *pool, neuro_pool_stats_t *out);
 
 // What all pools of the process hold together. Its limit is 0. Set `out->struct_size` first.
@@ -377,7 +382,8 @@ void *neuro_tensor_get_data(neuro_tensor_t *tensor);
 // As `neuro_tensor_get_data`, for reading; read-only tensors have it too.
 const void *neuro_tensor_get_const_data(const neuro_tensor_t *tensor);
 
-// Address of the element at `index`, which has one number for each dimension, for reading and writing.
+// Address of the element at `index`, which has one number for each dimension, for reading and writing. `ndim` is
+// `neuro_tensor_get_ndim(tensor)`.
 //
 // Caller: `index` is readable for `ndim`; `out` is NULL or writable.
 neuro_status_t neuro_tensor_at(neuro_tensor_t *tensor, size_t ndim, const int64_t *index, void **out);
@@ -412,7 +418,7 @@ neuro_status_t neuro_tensor_reshape(const neuro_tensor_t *tensor,
 neuro_status_t neuro_tensor_transpose(const neuro_tensor_t *tensor, neuro_tensor_t **out);
 
 // Dimension `i` of the view is dimension `axes[i]` of `tensor`; shares storage. `axes` names each of the `ndim` dimensions
-// once. Release `*out` once.
+// once; `ndim` is `neuro_tensor_get_ndim(tensor)`. Release `*out` once.
 //
 // Caller: `axes` is readable for `ndim`; `out` is NULL or writable.
 neuro_status_t neuro_tensor_permute(const neuro_tensor_t *tensor,
@@ -454,9 +460,10 @@ neuro_status_t neuro_tensor_copy_to_bytes(const neuro_tensor_t *tensor,
                                           void *destination,
                                           size_t bytes);
 
-// Sets every element to `value`, rounded to the tensor's dtype. What an integer dtype cannot hold is
-// `NEURO_INVALID_ARGUMENT`.
-neuro_status_t neuro_tensor_fill_f64(neuro_tensor_t *tensor, double value);
+// Sets every element to `value`, rounded where the dtype is floating or complex. What an integer dtype or bool cannot hold
+// exactly is `NEURO_INVALID_ARGUMENT`: a fraction, infinity, NaN, a number outside its range.
+neuro_status_t neuro_tensor_fill_f64(neuro_tensor_t *tensor,
+                                     double value);
 
 // Sets every element to `value`. What the tensor's dtype cannot hold is `NEURO_INVALID_ARGUMENT`.
 neuro_status_t neuro_tensor_fill_i64(neuro_tensor_t *tensor, int64_t value);

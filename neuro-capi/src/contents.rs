@@ -120,8 +120,8 @@ pub unsafe extern "C" fn neuro_tensor_copy_to_bytes(
     })
 }
 
-/// Sets every element to `value`, rounded to the tensor's dtype. What an integer dtype cannot hold is
-/// `NEURO_INVALID_ARGUMENT`.
+/// Sets every element to `value`, rounded where the dtype is floating or complex. What an integer dtype or bool cannot hold
+/// exactly is `NEURO_INVALID_ARGUMENT`: a fraction, infinity, NaN, a number outside its range.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile, and nobody else uses its elements.

@@ -151,7 +151,8 @@ pub unsafe extern "C" fn neuro_tensor_get_const_data(tensor: *const neuro_tensor
     }
 }
 
-/// Address of the element at `index`, which has one number for each dimension, for reading and writing.
+/// Address of the element at `index`, which has one number for each dimension, for reading and writing. `ndim` is
+/// `neuro_tensor_get_ndim(tensor)`.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile; `index` is readable for `ndim`; `out` is NULL or writable.
@@ -166,8 +167,8 @@ pub unsafe extern "C" fn neuro_tensor_at(
     let find = || {
         // SAFETY: forwarded condition.
         unsafe {
-            let data = writable_data(OP, tensor)?;
-            Ok(data.wrapping_offset(element(OP, tensor, ndim, index)?).cast())
+            let offset = element(OP, tensor, ndim, index)?;
+            Ok(writable_data(OP, tensor)?.wrapping_offset(offset).cast())
         }
     };
     // SAFETY: forwarded condition.
@@ -189,11 +190,9 @@ pub unsafe extern "C" fn neuro_tensor_const_at(
     let find = || {
         // SAFETY: forwarded condition.
         unsafe {
+            let offset = element(OP, tensor, ndim, index)?;
             let data = exposed_data(guard::live(OP, tensor)?);
-            Ok(data
-                .wrapping_offset(element(OP, tensor, ndim, index)?)
-                .cast_const()
-                .cast())
+            Ok(data.wrapping_offset(offset).cast_const().cast())
         }
     };
     // SAFETY: forwarded condition.
@@ -234,7 +233,10 @@ unsafe fn writable_data(op: &'static str, tensor: *mut neuro_tensor_t) -> Result
 /// A live `tensor` is not released meanwhile; `index` is readable for `ndim`.
 unsafe fn element(op: &'static str, tensor: *const neuro_tensor_t, ndim: usize, index: *const i64) -> Result<isize> {
     // SAFETY: forwarded condition.
-    let (tensor, index): (&DynTensor, _) = unsafe { (guard::live(op, tensor)?, guard::indices(op, ndim, index)?) };
+    let tensor: &DynTensor = unsafe { guard::live(op, tensor) }?;
+    guard::one_for_each(op, "indices", ndim, tensor.ndim())?;
+    // SAFETY: forwarded condition.
+    let index = unsafe { guard::indices(op, ndim, index) }?;
     // Cannot overflow: the element lies inside the tensor's storage.
     let elements = tensor.geometry().offset_of(op, index)?;
     Ok(elements * tensor.dtype().size().cast_signed())

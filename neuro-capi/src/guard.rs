@@ -196,6 +196,18 @@ pub(crate) unsafe fn indices<'a>(op: &'static str, ndim: usize, indices: *const 
     unsigned(unsafe { array(op, "index", indices, ndim) }?).map_err(|negative| negative_index(op, negative))
 }
 
+/// Refuses another number of `what` than the tensor has dimensions, before any of them is read: a wrong count says that
+/// the array may be shorter.
+pub(crate) fn one_for_each(op: &'static str, what: &str, given: usize, ndim: usize) -> Result<()> {
+    if given == ndim {
+        return Ok(());
+    }
+    Err(Failure::argument(
+        op,
+        format_args!("{given} {what} for {ndim} dimensions; give one for each"),
+    ))
+}
+
 /// An index that C gave as a signed number.
 pub(crate) fn index(op: &'static str, index: i64) -> Result<usize> {
     usize::try_from(index).map_err(|_| negative_index(op, index))

@@ -119,10 +119,10 @@ pub unsafe extern "C" fn neuro_pool_allocate_zeroed(
 }
 
 /// A block of the same pool with at least `bytes` bytes and the contents of `block`, which is used up; in place where it
-/// can be. On failure `*out` is NULL and `block` is as it was: do not let `out` point to the only copy of `block`.
+/// can be. Not for the data of a tensor. On failure `*out` is NULL and `block` is as it was: do not let `out` point to the only copy of `block`.
 ///
 /// # Safety
-/// Nobody uses `block` meanwhile, or after success; `out` is NULL or writable.
+/// Nobody uses `block` meanwhile, or after success, and it is not the data of a tensor; `out` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_pool_reallocate(
     block: *mut c_void,
@@ -143,10 +143,11 @@ pub unsafe extern "C" fn neuro_pool_reallocate(
 }
 
 /// Gives `block` back to the pool it came from, whichever that is. NULL does nothing. What is not the start of a live
-/// block is `NEURO_INVALID_FREE` and does nothing.
+/// block is `NEURO_INVALID_FREE` and does nothing. The data of a tensor lies in a block too, which goes back with the tensor:
+/// never free it here.
 ///
 /// # Safety
-/// Nobody uses `block` any more.
+/// Nobody uses `block` any more, and it is not the data of a tensor.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_pool_free(block: *mut c_void) -> neuro_status_t {
     guard::status(|| match NonNull::new(block.cast()) {
@@ -175,7 +176,8 @@ pub unsafe extern "C" fn neuro_pool_trim(
     }
 }
 
-/// As `neuro_pool_trim`, for all pools of the process together.
+/// `neuro_pool_trim` on every pool of the process: each keeps up to `keep_bytes` of its own. `*given_back`, if not NULL,
+/// becomes the number of bytes of all of them.
 ///
 /// # Safety
 /// `given_back` is NULL or writable.

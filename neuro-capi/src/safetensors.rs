@@ -52,9 +52,9 @@ impl Handle for File {
 impl File {
     fn new(op: &'static str, path: &Path, file: SafeTensorsFile) -> Result<Self> {
         let c_string = |text: String| {
-            CString::new(text).map_err(|error| {
+            CString::new(text.as_str()).map_err(|_| {
                 let message = format!(
-                    "{}: the name or text {error:?} has a NUL in it, which C cannot say",
+                    "{}: the name or text {text:?} has a NUL in it, which C cannot say",
                     path.display()
                 );
                 Failure::new(NEURO_FORMAT, message)

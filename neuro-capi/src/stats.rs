@@ -9,7 +9,7 @@ use crate::structs::{self, SizedStruct};
 
 /// What a pool holds. Set `struct_size` before the call.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct neuro_pool_stats_t {
     /// `sizeof(neuro_pool_stats_t)`, set by the caller.
     pub struct_size: usize,
@@ -65,7 +65,7 @@ impl From<PoolStats> for neuro_pool_stats_t {
     }
 }
 
-/// What `pool` (NULL: the default pool) holds. Set `out->struct_size` first.
+/// What `pool` (NULL: the default pool) holds. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
 ///
 /// # Safety
 /// A live `pool` is not released meanwhile; `out` is NULL or writable for its `struct_size`.
@@ -114,6 +114,9 @@ unsafe fn give_stats(
             return Err(Failure::argument(op, "out is NULL"));
         }
         // SAFETY: not NULL; writable for its `struct_size` as forwarded.
-        unsafe { structs::write(op, out, &body()?.into()) }
+        unsafe {
+            structs::write(op, out, &neuro_pool_stats_t::default())?;
+            structs::write(op, out, &body()?.into())
+        }
     })
 }

@@ -127,7 +127,7 @@ pub(crate) fn remember(failure: Failure) {
 }
 
 /// Why the last failing call of this thread failed, in words. Never NULL; empty where none failed. Valid until the next
-/// failing call of this thread, or its end.
+/// failing call of this thread, its next `neuro_clear_error`, or its end.
 #[unsafe(no_mangle)]
 pub extern "C" fn neuro_last_error() -> *const c_char {
     LAST.try_with(|last| last.borrow().1.as_ptr()).unwrap_or(c"".as_ptr())
@@ -140,7 +140,7 @@ pub extern "C" fn neuro_last_status() -> neuro_status_t {
     LAST.try_with(|last| last.borrow().0).unwrap_or(NEURO_OK)
 }
 
-/// Forgets the last error of this thread.
+/// Forgets the last error of this thread. What `neuro_last_error` gave before is not valid any more.
 #[unsafe(no_mangle)]
 pub extern "C" fn neuro_clear_error() {
     let _ = LAST.try_with(|last| last.replace((NEURO_OK, CString::default())));

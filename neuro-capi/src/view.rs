@@ -81,7 +81,7 @@ pub unsafe extern "C" fn neuro_tensor_transpose(
 }
 
 /// Dimension `i` of the view is dimension `axes[i]` of `tensor`; shares storage. `axes` names each of the `ndim` dimensions
-/// once. Release `*out` once.
+/// once; `ndim` is `neuro_tensor_get_ndim(tensor)`. Release `*out` once.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile; `axes` is readable for `ndim`; `out` is NULL or writable.
@@ -96,6 +96,7 @@ pub unsafe extern "C" fn neuro_tensor_permute(
     // SAFETY: forwarded condition.
     unsafe {
         derive(OP, tensor, out, |tensor| {
+            guard::one_for_each(OP, "axes", ndim, tensor.ndim())?;
             Ok(tensor.permute(guard::array(OP, "axes", axes, ndim)?)?)
         })
     }

@@ -202,6 +202,11 @@ static void bad_options(void) {
     CHECK_FAILS(neuro_pool_create(&options, &pool), NEURO_INVALID_ARGUMENT, "struct_size is 18446744073709551615");
     neuro_pool_stats_t stats = {.struct_size = 0};
     CHECK_FAILS(neuro_pool_get_stats(NULL, &stats), NEURO_INVALID_ARGUMENT, "struct_size is 0");
+    memset(&stats, 7, sizeof stats);
+    stats.struct_size = sizeof stats;
+    CHECK_FAILS(neuro_pool_get_stats((neuro_pool_t *)&stats, &stats), NEURO_INVALID_ARGUMENT, "no live neuro_pool_t");
+    const neuro_pool_stats_t zeros = {.struct_size = sizeof stats};
+    CHECK(memcmp(&stats, &zeros, sizeof stats) == 0);
 
     size_t alignments[] = {3, 65, (size_t)4 << 20, SIZE_MAX};
     for (int i = 0; i < 4; i++) {
@@ -240,9 +245,19 @@ static void ranges_and_axes(void) {
     CHECK_FAILS(neuro_tensor_permute(tensor, 2, (size_t[]){0, 0}, &out), NEURO_INVALID_ARGUMENT, "");
     CHECK_FAILS(neuro_tensor_permute(tensor, 1, (size_t[]){0}, &out), NEURO_INVALID_ARGUMENT, "");
     CHECK_FAILS(neuro_tensor_permute(tensor, 2, NULL, &out), NEURO_INVALID_ARGUMENT, "axes is NULL");
+    /* A wrong count is found before the numbers are read: there may be none. */
+    CHECK_FAILS(neuro_tensor_permute(tensor, 3, NULL, &out), NEURO_INVALID_ARGUMENT, "3 axes for 2 dimensions");
+    CHECK_FAILS(neuro_tensor_permute(tensor, (size_t)1 << 40, (size_t[]){0}, &out), NEURO_INVALID_ARGUMENT,
+                "axes for 2 dimensions");
     CHECK_FAILS(neuro_tensor_at(tensor, SHAPE(3, 0), &element), NEURO_OUT_OF_RANGE, "index 3");
     CHECK_FAILS(neuro_tensor_at(tensor, SHAPE(0, -1), &element), NEURO_OUT_OF_RANGE, "index -1");
     CHECK_FAILS(neuro_tensor_at(tensor, SHAPE(0), &element), NEURO_INVALID_ARGUMENT, "1 indices for 2 dimensions");
+    const void *const_element = &out;
+    CHECK_FAILS(neuro_tensor_at(tensor, SHAPE(-1), &element), NEURO_INVALID_ARGUMENT, "1 indices for 2 dimensions");
+    CHECK_FAILS(neuro_tensor_at(tensor, 3, NULL, &element), NEURO_INVALID_ARGUMENT, "3 indices for 2 dimensions");
+    CHECK_FAILS(neuro_tensor_const_at(tensor, (size_t)1 << 40, (int64_t[]){0}, &const_element), NEURO_INVALID_ARGUMENT,
+                "indices for 2 dimensions");
+    CHECK(const_element == NULL);
     CHECK_FAILS(neuro_tensor_at(tensor, 2, NULL, &element), NEURO_INVALID_ARGUMENT, "index is NULL");
     CHECK(out == NULL && element == NULL);
     CHECK_OK(neuro_tensor_release(tensor));
@@ -261,6 +276,7 @@ static void contents_that_do_not_fit(void) {
     CHECK_FAILS(neuro_tensor_fill_i64(bytes, 256), NEURO_INVALID_ARGUMENT, "256");
     CHECK_FAILS(neuro_tensor_fill_i64(bytes, -1), NEURO_INVALID_ARGUMENT, "-1");
     CHECK_FAILS(neuro_tensor_fill_f64(bytes, 1e300), NEURO_INVALID_ARGUMENT, "uint8");
+    CHECK_FAILS(neuro_tensor_fill_f64(bytes, 1.5), NEURO_INVALID_ARGUMENT, "1.5");
     CHECK_OK(neuro_tensor_release(tensor));
     CHECK_OK(neuro_tensor_release(bytes));
     CHECK_OK(neuro_tensor_release(longer));

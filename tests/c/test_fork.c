@@ -74,14 +74,19 @@ static int child(void) {
         || neuro_tensor_release(own) != NEURO_OK || neuro_pool_release(own_pool) != NEURO_OK) {
         return 6;
     }
+    if (neuro_tensor_empty(NULL, NEURO_DTYPE_UINT8, 1, (int64_t[]){ELEMENTS}, &own) != NEURO_OK
+        || neuro_tensor_fill_i64(own, 9) != NEURO_OK || neuro_tensor_release(own) != NEURO_OK
+        || neuro_pool_default(&own_pool) != NEURO_OK || neuro_pool_release(own_pool) != NEURO_OK) {
+        return 7;
+    }
     /* The memory is the child's own from here on: releasing it leaves the parent's alone. A thread of the parent's may
      * have held references, and they are nobody's here. */
     while (neuro_tensor_refcount(inherited) > 0) {
         if (neuro_tensor_release(inherited) != NEURO_OK) {
-            return 7;
+            return 8;
         }
     }
-    return neuro_tensor_retain(inherited) == NEURO_INVALID_ARGUMENT ? 0 : 8;
+    return neuro_tensor_retain(inherited) == NEURO_INVALID_ARGUMENT ? 0 : 9;
 }
 
 static const char *fork_once(void) {

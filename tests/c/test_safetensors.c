@@ -148,7 +148,7 @@ static void files_that_lie_are_refused(void) {
     LIES("not a valid safetensors file", ENTRY("U8", "[-4]", "[0,4]"), 0, 4);
     LIES("not a valid safetensors file", ENTRY("F32", "[4611686018427387904,4]", "[0,4]"), 0, 4);
     LIES("not a valid safetensors file", ENTRY("X9", "[4]", "[0,4]"), 0, 4);
-    LIES("NUL", "{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 0, 4);
+    LIES("the name or text \"a\\0b\" has a NUL in it", "{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 0, 4);
 }
 
 static void what_is_not_there_is_named(void) {
