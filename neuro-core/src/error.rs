@@ -16,10 +16,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A pool has no room: its limit is reached, its free space is in pieces, or the system gave no more.
     #[error(
-        "{device}: out of memory: asked for {asked} B aligned to {alignment} B; {live} B live in {live_blocks} blocks, \
-         {reserved} B reserved, largest free run {largest} B, limit {}{}; \
+        "{device}: out of memory: asked for {asked} B aligned to {alignment} B; {figures}{}; \
          release tensors, raise the limit, or use another pool",
-        limit_text(*.limit), cause_text(.cause)
+        cause_text(.cause)
     )]
     OutOfMemory {
         /// Where the pool's memory lies.
@@ -28,18 +27,18 @@ pub enum Error {
         asked: usize,
         /// Alignment asked for, in bytes.
         alignment: usize,
-        /// Bytes of the pool in live blocks.
-        live: usize,
-        /// Live blocks of the pool.
-        live_blocks: usize,
-        /// Bytes of address space the pool holds.
-        reserved: usize,
-        /// Bytes of its largest free run.
-        largest: usize,
-        /// The pool's limit in bytes, if it has one.
-        limit: Option<usize>,
+        /// The pool's figures at that moment.
+        figures: Box<PoolFigures>,
         /// What the system said, if it was asked.
         cause: Option<std::io::Error>,
+    },
+    /// A pool in debug mode found memory written that nobody may write.
+    #[error("{op}: {what}; somebody writes where he must not")]
+    Corrupted {
+        /// The operation that found it.
+        op: &'static str,
+        /// What was found, and where.
+        what: String,
     },
     /// An argument that can never be right.
     #[error("{op}: {what}")]
@@ -172,8 +171,59 @@ pub enum Error {
     },
 }
 
-fn limit_text(limit: Option<usize>) -> String {
-    limit.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} B"))
+/// A pool's figures when it had no room. "Leak or cache?": live bytes are in blocks, cached ones are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolFigures {
+    /// Bytes asked for, of live blocks.
+    pub requested: usize,
+    /// Bytes in live blocks.
+    pub live: usize,
+    /// Live blocks.
+    pub live_blocks: usize,
+    /// Most bytes in live blocks at once.
+    pub peak: usize,
+    /// Bytes that may be resident.
+    pub committed: usize,
+    /// Bytes of address space held.
+    pub reserved: usize,
+    /// Committed bytes in no block.
+    pub cached: usize,
+    /// Bytes that threads' caches and slabs keep for small blocks.
+    pub in_caches: usize,
+    /// Bytes of the largest free run.
+    pub largest: usize,
+    /// Free runs.
+    pub free_runs: usize,
+    /// How much of the holes a single block cannot use, in percent.
+    pub fragmentation_percent: u32,
+    /// The pool's limit in bytes, if it has one.
+    pub limit: Option<usize>,
+}
+
+impl std::fmt::Display for PoolFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} B live in {} blocks ({} B asked for, peak {} B), {} B committed, {} B reserved; {} B cached ({} B for small \
+             blocks); largest free run {} B of {} runs, fragmentation {} %; limit ",
+            self.live,
+            self.live_blocks,
+            self.requested,
+            self.peak,
+            self.committed,
+            self.reserved,
+            self.cached,
+            self.in_caches,
+            self.largest,
+            self.free_runs,
+            self.fragmentation_percent,
+        )?;
+        match self.limit {
+            Some(limit) => write!(f, "{limit} B"),
+            None => f.write_str("none"),
+        }
+    }
 }
 
 fn cause_text(cause: &Option<std::io::Error>) -> String {

@@ -3,7 +3,8 @@
 //! Code that goes through here can be run by loom, which tries every interleaving of its threads that the memory model
 //! allows. Loom's types work inside `loom::model` only, so a `static` cannot hold them.
 //!
-//! Absent on purpose: `fence`. ThreadSanitizer does not see it; a load with `Acquire` does the same work and is seen.
+//! `fence` has one user, `pool/gate.rs`: ThreadSanitizer does not see it; elsewhere a load with `Acquire` does the same work and
+//! is seen.
 
 #![allow(
     unused_imports,
@@ -12,12 +13,12 @@
 )]
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
@@ -32,12 +33,21 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// For process-wide state and for pools, which outlive any one model run: always the standard library's.
 pub(crate) mod global {
-    pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
-    pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, TryLockError};
 
     /// As [`super::lock`].
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Takes the lock if nobody has it.
+    pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        match mutex.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

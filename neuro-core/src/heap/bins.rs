@@ -1,7 +1,7 @@
-//! `Nodes` and `Bins`: the free ranges, and their lists by size.
+//! `Bins`: the free ranges of one tag, in lists by size.
 //!
-//! A node is 20 bytes and lives in one `Vec`; lists are doubly linked by node number, so that a range can leave its list
-//! when a neighbour merges with it. A size class spans an eighth of a power of two (sizes below 16 have a class each):
+//! Lists are doubly linked by node number, so that a range can leave its list when a neighbour merges with it. A size class
+//! spans an eighth of a power of two (sizes below 16 have a class each):
 //!
 //! ```text
 //! size  1 .. 15 | 16 18 20 22 24 26 28 30 | 32 36 40 .. | ..   3.9e9
@@ -15,110 +15,14 @@
 //!
 //! Absent on purpose: where ranges lie next to each other and when they merge (`OffsetHeap`).
 
-use super::{NIL, Tag};
+use super::Tag;
+use super::node::{NIL, Node, Nodes};
 
 /// Size classes are an eighth of a power of two wide.
 const MANTISSA_BITS: u32 = 3;
 pub(super) const CLASSES: usize = 240;
 /// Ranges of one class looked at before the next class is asked. More buys nothing on the traces.
 const SCAN: usize = 4;
-
-/// A free range, or a vacant place in the pool of nodes (`len` 0, `next` the next vacant place).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Node {
-    pub(super) offset: u32,
-    pub(super) len: u32,
-    pub(super) prev: u32,
-    pub(super) next: u32,
-    pub(super) tag: Tag,
-}
-
-impl Node {
-    pub(super) fn end(&self) -> u32 {
-        self.offset + self.len
-    }
-
-    /// Where a block of `len` units at a multiple of `align` (a power of two) would start in this range.
-    pub(super) fn fit(&self, len: u32, align: u32) -> Option<u32> {
-        let start = self.offset.checked_add(align - 1)? & !(align - 1);
-        let head = start - self.offset;
-        (head <= self.len && self.len - head >= len).then_some(start)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Nodes {
-    all: Vec<Node>,
-    vacant: u32,
-}
-
-impl Default for Nodes {
-    fn default() -> Self {
-        Self {
-            all: Vec::new(),
-            vacant: NIL,
-        }
-    }
-}
-
-impl Nodes {
-    pub(super) fn with_capacity(nodes: usize) -> Self {
-        Self {
-            all: Vec::with_capacity(nodes),
-            vacant: NIL,
-        }
-    }
-
-    pub(super) fn add(&mut self, offset: u32, len: u32, tag: Tag) -> u32 {
-        let node = Node {
-            offset,
-            len,
-            prev: NIL,
-            next: NIL,
-            tag,
-        };
-        let index = self.vacant;
-        if index == NIL {
-            if self.all.len() == self.all.capacity() {
-                // By a quarter, not to twice: these are the bytes that holes cost.
-                self.all.reserve_exact(self.all.len() / 4 + 4);
-            }
-            self.all.push(node);
-            return (self.all.len() - 1) as u32;
-        }
-        self.vacant = self.all[index as usize].next;
-        self.all[index as usize] = node;
-        index
-    }
-
-    pub(super) fn vacate(&mut self, index: u32) {
-        self.all[index as usize] = Node {
-            offset: 0,
-            len: 0,
-            prev: NIL,
-            next: self.vacant,
-            tag: Tag::IDLE,
-        };
-        self.vacant = index;
-    }
-
-    pub(super) fn get(&self, index: u32) -> &Node {
-        &self.all[index as usize]
-    }
-
-    pub(super) fn get_mut(&mut self, index: u32) -> &mut Node {
-        &mut self.all[index as usize]
-    }
-
-    /// All free ranges, in no promised order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.all.iter().filter(|node| node.len != 0)
-    }
-
-    pub(super) fn side_bytes(&self) -> usize {
-        self.all.capacity() * size_of::<Node>()
-    }
-}
 
 /// The lists of one tag.
 #[derive(Debug)]
@@ -134,6 +38,7 @@ struct List {
 }
 
 /// The class of a size above 0.
+#[inline]
 pub(super) fn class_of(len: u32) -> usize {
     if len < 1 << MANTISSA_BITS {
         return len as usize;
@@ -151,6 +56,7 @@ impl Bins {
         })
     }
 
+    #[inline]
     pub(super) fn push(&mut self, nodes: &mut Nodes, index: u32) {
         let len = nodes.get(index).len;
         let class = class_of(len);
@@ -167,8 +73,9 @@ impl Bins {
         list.longest = list.longest.max(len);
     }
 
-    pub(super) fn unlink(&mut self, nodes: &mut Nodes, index: u32) {
-        let Node { len, prev, next, .. } = *nodes.get(index);
+    #[inline]
+    pub(super) fn unlink(&mut self, nodes: &mut Nodes, node: &Node) {
+        let Node { len, prev, next, .. } = *node;
         if next != NIL {
             nodes.get_mut(next).prev = prev;
         }
@@ -191,6 +98,7 @@ impl Bins {
 
     /// A range for the request: from the first class that has one among its first few ranges, the one at the lowest
     /// address. May miss a range that lies deep in its list; [`Bins::find_exhaustively`] does not.
+    #[inline]
     pub(super) fn find(&self, nodes: &Nodes, len: u32, align: u32) -> Option<u32> {
         let mut class = class_of(len);
         loop {
@@ -307,6 +215,7 @@ impl Bins {
 
 #[cfg(test)]
 mod tests {
+    use super::super::node::State;
     use super::*;
 
     /// Classes are contiguous, ascend with the size, and never span more than an eighth.
@@ -329,8 +238,11 @@ mod tests {
         let range = |offset, len| Node {
             offset,
             len,
+            before: NIL,
+            after: NIL,
             prev: NIL,
             next: NIL,
+            state: State::Free,
             tag: Tag::IDLE,
         };
         assert_eq!(range(3, 6).fit(5, 4), Some(4));

@@ -6,12 +6,13 @@
 //! ```text
 //! 0                                                                   capacity
 //! | block | free, idle | block | free, queue 3 | free, idle | block | wilderness |
-//! ^       ^            ^       ^               ^            ^       ^
-//! starts  a sorted set of all starts: a block's length is the distance to the next one (no record, no header)
-//! free      start -> node, for free ranges only                          (map.rs)
-//! nodes     offset, length, tag and list links of each free range        (bins.rs)
-//! bins      for each tag, lists of free ranges by size class             (bins.rs)
+//!     ^         ^
+//! nodes     one for each range, live or free: offset, length, neighbours, tag     (node.rs)
+//! bins      for each tag, lists of free ranges by size class, and a bitmap        (bins.rs)
 //! ```
+//!
+//! A block is named by its offset and its node ([`Block`]), so that nothing has to be looked up to free it; who has only an
+//! address finds both in the pool's page records.
 //!
 //! A free range carries a [`Tag`]: the queue that last used it, or [`Tag::IDLE`]. A request of a queue is served from
 //! ranges of that queue (ordered after its earlier work by the queue itself) or idle ones, never from another queue's.
@@ -20,14 +21,14 @@
 //! the same in the next class that is not empty. On recorded traces this reserves as little as exact best fit. The
 //! wilderness (the free range that ends at `capacity`) is used only when those have nothing, and before giving up all
 //! ranges are searched, so that `None` means that no admissible range could hold the request. The wilderness is carved
-//! from the front, so a region fills from below; holes are carved from the back, so that the rest keeps its start.
+//! from the front, so a region fills from below; holes are carved from the back, so that the rest keeps its node.
 //!
 //! Invariants (`assert_valid`, check.rs):
-//! - H1: blocks and free ranges tile `0..capacity`: no gap, no overlap, none empty.
-//! - H2: exactly the free ranges have a node, found in `free` by their start.
+//! - H1: nodes, followed from neighbour to neighbour, tile `0..capacity`: no gap, no overlap, none empty.
+//! - H2: every node is one of these ranges, or vacant.
 //! - H3: no two neighbouring free ranges have the same tag. Ranges of different tags never merge.
 //! - H4: `wilderness` is the free range that ends at `capacity`, or none.
-//! - H5: the counts of free units and live blocks are exact. Sizes are never rounded.
+//! - H5: the counts of free units, free ranges and live blocks are exact. Sizes are never rounded.
 //! - H6: each free range but the wilderness is in the one list of its tag and size class.
 //!
 //! Absent on purpose: locks, growth and statistics (`pool`), when a queue has finished (its owner calls
@@ -35,19 +36,13 @@
 
 mod bins;
 mod check;
-mod map;
+mod node;
 mod ops;
-mod page;
-mod starts;
 #[cfg(test)]
 mod tests;
 
-use bins::{Bins, Nodes};
-use map::OffsetMap;
-use starts::Starts;
-
-/// No node; also the value of an empty slot of the map.
-const NIL: u32 = u32::MAX;
+use bins::Bins;
+use node::{NIL, Nodes, State};
 
 /// The queue that last used a free range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,21 +53,23 @@ impl Tag {
     pub const IDLE: Tag = Tag(0);
 }
 
-/// A range handed out by [`OffsetHeap::allocate`].
+/// A range handed out by [`OffsetHeap::allocate`], by which it is given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
     /// First unit of the block.
     pub offset: u32,
+    /// Number of its node: means something to its heap only.
+    pub node: u32,
     /// What the range was tagged before: the request's own queue, or idle.
     pub tag: Tag,
 }
 
-/// Why [`OffsetHeap::free`] refused an offset. Nothing was changed.
+/// Why [`OffsetHeap::free`] refused a block. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreeError {
-    /// The offset is not the start of a block: outside the region, or inside a live block.
+    /// The heap never handed this out, or a live block has another offset.
     NotABlock,
-    /// The offset lies in a range that is free already.
+    /// The block is free already.
     AlreadyFree,
 }
 
@@ -81,10 +78,9 @@ pub enum FreeError {
 pub struct OffsetHeap {
     capacity: u32,
     free_units: u32,
+    free_runs: usize,
     live: usize,
     wilderness: u32,
-    starts: Starts,
-    free: OffsetMap,
     nodes: Nodes,
     bins: Vec<Option<Box<Bins>>>,
 }
@@ -95,19 +91,26 @@ impl OffsetHeap {
         let mut heap = Self {
             capacity: capacity_units,
             free_units: 0,
+            free_runs: 0,
             live: 0,
             wilderness: NIL,
-            starts: Starts::default(),
-            free: OffsetMap::default(),
             nodes: Nodes::default(),
             bins: Vec::new(),
         };
-        if capacity_units > 0 {
-            heap.starts.insert(0);
-            heap.free_units = capacity_units;
-            heap.give_back(0, capacity_units, Tag::IDLE, None, 0);
-        }
+        heap.start_over();
         heap
+    }
+
+    /// Everything free and idle again, with the smallest tables.
+    fn start_over(&mut self) {
+        self.nodes = Nodes::default();
+        self.bins = Vec::new();
+        self.free_units = self.capacity;
+        self.free_runs = usize::from(self.capacity > 0);
+        self.wilderness = NIL;
+        if self.capacity > 0 {
+            self.wilderness = self.nodes.add(0, self.capacity, NIL, NIL, State::Free, Tag::IDLE);
+        }
     }
 
     /// Length of the region in units.
@@ -122,7 +125,7 @@ impl OffsetHeap {
 
     /// How many free ranges there are, of any tag.
     pub fn free_runs(&self) -> usize {
-        self.free.len()
+        self.free_runs
     }
 
     /// How many blocks are live.
@@ -132,46 +135,44 @@ impl OffsetHeap {
 
     /// Length of the longest free range of any tag, exactly. Walks one list of each tag: for reports and error messages.
     pub fn largest_free(&self) -> u32 {
-        let wilderness = if self.wilderness == NIL {
-            0
-        } else {
-            self.nodes.get(self.wilderness).len
-        };
-        let binned = self.bins.iter().flatten().map(|bins| bins.longest(&self.nodes)).max();
-        wilderness.max(binned.unwrap_or(0))
+        self.largest_hole().max(self.capacity - self.top())
+    }
+
+    /// The same, the wilderness left out.
+    pub fn largest_hole(&self) -> u32 {
+        let binned = self.bins.iter().flatten().map(|bins| bins.longest(&self.nodes));
+        binned.max().unwrap_or(0)
     }
 
     /// All free ranges as offset, length and tag, in no promised order.
     pub fn free_ranges(&self) -> impl Iterator<Item = (u32, u32, Tag)> + '_ {
-        self.nodes.iter().map(|node| (node.offset, node.len, node.tag))
+        self.nodes
+            .of_state(State::Free)
+            .map(|node| (node.offset, node.len, node.tag))
     }
 
-    /// End of the highest live block; 0 if there is none.
-    pub fn highest_used(&self) -> u32 {
-        let mut end = self.capacity;
-        while let Some(start) = end.checked_sub(1).and_then(|unit| self.starts.at_or_before(unit)) {
-            if self.free.get(start).is_none() {
-                return end;
-            }
-            end = start;
-        }
-        0
+    /// All live blocks as offset and length, in no promised order.
+    pub fn live_ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.nodes.of_state(State::Live).map(|node| (node.offset, node.len))
     }
 
-    /// Length of the live block at `offset`; `None` if no live block starts there.
-    pub fn len_of(&self, offset: u32) -> Option<u32> {
-        let around = self.starts.around(offset)?;
-        if self.free.get(offset).is_some() {
-            return None;
+    /// First unit of the wilderness: nothing from here on is live. `capacity` if there is no wilderness.
+    pub fn top(&self) -> u32 {
+        if self.wilderness == NIL {
+            self.capacity
+        } else {
+            self.nodes.get(self.wilderness).offset
         }
-        Some(around.after.unwrap_or(self.capacity) - offset)
+    }
+
+    /// Length of a live block; `None` if it is none.
+    pub fn len_of(&self, block: Block) -> Option<u32> {
+        self.live_node(block).ok().map(|node| node.len)
     }
 
     /// All bytes the heap has committed for itself: the struct, and the full capacity of its tables.
     pub fn side_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.starts.side_bytes()
-            + self.free.side_bytes()
             + self.nodes.side_bytes()
             + self.bins.capacity() * size_of::<Option<Box<Bins>>>()
             + self.bins.iter().flatten().count() * size_of::<Bins>()

@@ -12,11 +12,10 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use super::Inner;
+use super::record::{GRANULE, Head, Record};
 use crate::backend::host::{Reservation, STEP};
-use crate::heap::{Block, FreeError, OffsetHeap, Tag};
-
-/// The unit of the heap, in bytes: no block is smaller, and every block starts on one.
-pub(super) const GRANULE: usize = 64;
+use crate::heap::{Block, OffsetHeap, Tag};
 
 /// Blocks from this many bytes on are laid for speed where the pool has no limit: on a step, so that their pages are whole huge
 /// pages, which are zeroed by exchanging them and never split; and [`STAGGER`] longer than asked.
@@ -26,46 +25,66 @@ pub(super) const LARGE: usize = 32 << 20;
 const STAGGER: u32 = (16 << 10) / GRANULE as u32;
 const STEP_UNITS: u32 = (STEP / GRANULE) as u32;
 
-/// A block that was just handed out.
-pub(super) struct Placed {
-    pub(super) ptr: NonNull<u8>,
-    /// Its length, whole granules.
-    pub(super) bytes: usize,
-    /// The part of it, from its start, outside which it is known to read as zeros.
-    pub(super) dirty: Range<usize>,
+/// How far a region may go for a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Holes, and memory that it holds already.
+    Held,
+    /// All that it has reserved.
+    All,
 }
 
-impl Placed {
-    /// A small block that was used before and never left the heap.
-    pub(super) fn again(address: usize, units: u32) -> Option<Self> {
-        let bytes = units as usize * GRANULE;
-        Some(Self {
-            ptr: NonNull::new(std::ptr::with_exposed_provenance_mut(address))?,
-            bytes,
-            dirty: 0..bytes,
-        })
-    }
+/// A block that was just taken from a heap. It has no record yet.
+#[derive(Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) ptr: NonNull<u8>,
+    pub(super) block: Block,
+    pub(super) units: u32,
+    /// The end of the part of it, in bytes from its start, behind which it is known to read as zeros.
+    pub(super) dirty_from: usize,
+    pub(super) dirty_to: usize,
 }
 
 pub(super) struct Region {
     memory: Reservation,
+    /// Made by `Box::leak`; the address table and stale readers know it by its address.
+    head: NonNull<Head>,
     heap: OffsetHeap,
     held: Steps,
     /// Where the block that reached furthest ended, in bytes.
     used: usize,
 }
 
+// SAFETY: the head belongs to this region alone and is shared by reference only; `Head` holds atomics and plain facts.
+unsafe impl Send for Region {}
+
 impl Region {
-    /// A region of `want` granules, or of fewer, down to `need`, where the system refuses.
-    pub(super) fn new(want: u32, need: u32) -> io::Result<Self> {
+    /// A region of `want` granules for `pool`, or of fewer, down to `need`, where the system refuses.
+    pub(super) fn new(want: u32, need: u32, pool: NonNull<Inner>, number: u64) -> io::Result<Self> {
         let memory = Reservation::new(want as usize * GRANULE, need as usize * GRANULE)?;
         let units = u32::try_from(memory.len() / GRANULE).unwrap_or(u32::MAX).min(want);
+        let head = Head::new(memory.base(), memory.len(), pool, number)?;
         Ok(Self {
             memory,
+            head: NonNull::from(Box::leak(Box::new(head))),
             heap: OffsetHeap::new(units),
             held: Steps::default(),
             used: 0,
         })
+    }
+
+    pub(super) fn prefault(&mut self) {
+        self.memory.set_prefault();
+    }
+
+    /// Its records, for the address table.
+    pub(super) fn head_ptr(&self) -> NonNull<Head> {
+        self.head
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        // SAFETY: made in `new`, freed in `drop`.
+        unsafe { self.head.as_ref() }
     }
 
     /// The addresses it covers.
@@ -85,22 +104,23 @@ impl Region {
 
     /// Bytes of bookkeeping.
     pub(super) fn side_bytes(&self) -> usize {
-        self.heap.side_bytes() + self.held.words.capacity() * size_of::<u64>()
+        self.heap.side_bytes() + self.held.words.capacity() * size_of::<u64>() + self.head().side_bytes(self.used)
     }
 
-    /// Hands out `units` granules on a multiple of `align` granules; `None` where no free run holds them. A roomy pool lays
-    /// large ones for speed.
+    /// Hands out `units` granules on a multiple of `align` granules; `None` where no free run within reach holds them. A roomy
+    /// pool lays large ones for speed.
     ///
     /// # Errors
     /// What the system said when asked for memory; nothing has changed then.
-    pub(super) fn allocate(&mut self, units: u32, align: u32, roomy: bool) -> io::Result<Option<Placed>> {
-        let Some((block, units)) = self.find(units, align, roomy) else {
+    #[inline]
+    pub(super) fn allocate(&mut self, units: u32, align: u32, roomy: bool, reach: Reach) -> io::Result<Option<Placed>> {
+        let Some((block, units)) = self.find(units, align, roomy, reach) else {
             return Ok(None);
         };
-        match self.place(block.offset, units) {
+        match self.place(block, units) {
             Ok(placed) => Ok(Some(placed)),
             Err(error) => {
-                let undone = self.heap.free(block.offset, Tag::IDLE);
+                let undone = self.heap.free(block, Tag::IDLE);
                 debug_assert!(undone.is_ok());
                 Err(error)
             }
@@ -108,18 +128,28 @@ impl Region {
     }
 
     /// A free range for a block of `units`, and its length.
-    fn find(&mut self, units: u32, align: u32, roomy: bool) -> Option<(Block, u32)> {
+    #[inline]
+    fn find(&mut self, units: u32, align: u32, roomy: bool, reach: Reach) -> Option<(Block, u32)> {
+        let ceiling = match reach {
+            Reach::Held => (self.used.next_multiple_of(STEP) / GRANULE) as u32,
+            Reach::All => u32::MAX,
+        };
         if roomy && units as usize * GRANULE >= LARGE {
             let more = units.saturating_add(STAGGER);
-            if let Some(block) = self.heap.allocate(more, STEP_UNITS, Tag::IDLE) {
+            let block = self.heap.allocate_below(ceiling, more, STEP_UNITS, Tag::IDLE);
+            if let Some(block) = block {
                 return Some((block, more));
             }
+            if reach == Reach::Held {
+                return None;
+            }
         }
-        Some((self.heap.allocate(units, align, Tag::IDLE)?, units))
+        Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units))
     }
 
-    fn place(&mut self, offset: u32, units: u32) -> io::Result<Placed> {
-        let (start, bytes) = (offset as usize * GRANULE, units as usize * GRANULE);
+    #[inline]
+    fn place(&mut self, block: Block, units: u32) -> io::Result<Placed> {
+        let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let end = start + bytes;
         self.memory.open_up_to(end)?;
         let steps = start / STEP..end.div_ceil(STEP);
@@ -131,49 +161,42 @@ impl Region {
         self.used = self.used.max(end);
         // SAFETY: `end <= capacity * GRANULE <= memory.len()`, so the address lies in the reservation.
         let ptr = unsafe { self.memory.base().add(start) };
-        Ok(Placed { ptr, bytes, dirty })
+        Ok(Placed {
+            ptr,
+            block,
+            units,
+            dirty_from: dirty.start,
+            dirty_to: dirty.end,
+        })
     }
 
-    /// The offset of `address` in granules, if it lies here on the start of one.
-    fn offset_of(&self, address: usize) -> Option<u32> {
-        let bytes = address.checked_sub(self.memory.base().as_ptr().addr())?;
-        bytes
-            .is_multiple_of(GRANULE)
-            .then(|| u32::try_from(bytes / GRANULE).ok())?
+    /// Gives a block back to the heap; its length in granules.
+    #[inline]
+    pub(super) fn free(&mut self, block: Block) -> Option<u32> {
+        let freed = self.heap.free(block, Tag::IDLE);
+        debug_assert!(freed.is_ok(), "{freed:?}");
+        freed.ok()
     }
 
-    /// Takes back the block at `address`; its length in bytes.
-    ///
-    /// # Errors
-    /// Why it is not a live block; nothing has changed then.
-    pub(super) fn free(&mut self, address: usize) -> Result<usize, &'static str> {
-        let offset = self.offset_of(address).ok_or(NOT_A_BLOCK)?;
-        match self.heap.free(offset, Tag::IDLE) {
-            Ok(units) => Ok(units as usize * GRANULE),
-            Err(FreeError::AlreadyFree) => Err(ALREADY_FREE),
-            Err(FreeError::NotABlock) => Err(NOT_A_BLOCK),
-        }
-    }
-
-    /// Bytes of the live block at `address`.
-    pub(super) fn len_of(&self, address: usize) -> Option<usize> {
-        Some(self.heap.len_of(self.offset_of(address)?)? as usize * GRANULE)
-    }
-
-    /// Gives the live block at `address` a new length where it lies, if there is room behind it.
-    pub(super) fn resize(&mut self, address: usize, units: u32) -> bool {
-        let Some((offset, old)) = self.offset_of(address).and_then(|at| Some((at, self.heap.len_of(at)?))) else {
+    /// Gives a live block a new length where it lies, if there is room behind it.
+    pub(super) fn resize(&mut self, block: Block, units: u32) -> bool {
+        let Some(old) = self.heap.len_of(block) else {
             return false;
         };
-        if !self.heap.resize(offset, units, Tag::IDLE) {
+        if !self.heap.resize(block, units, Tag::IDLE) {
             return false;
         }
-        if units > old && self.place(offset, units).is_err() {
-            let undone = self.heap.resize(offset, old, Tag::IDLE);
+        if units > old && self.place(block, units).is_err() {
+            let undone = self.heap.resize(block, old, Tag::IDLE);
             debug_assert!(undone);
             return false;
         }
         true
+    }
+
+    /// Whether the page of `address` has a record.
+    pub(super) fn is_recorded(&self, address: usize) -> bool {
+        !matches!(self.head().look(address), Record::None)
     }
 
     /// Gives back at least `excess` bytes of memory that no block uses, highest addresses first, or all there is.
@@ -213,12 +236,22 @@ impl Region {
                 end = run.start;
             }
         }
+        // R4: where all behind the last block has gone back, it is fresh again.
+        let top = (self.heap.top() as usize * GRANULE).next_multiple_of(STEP);
+        if self.held.last_run(top / STEP..usize::MAX).is_none() {
+            self.used = self.used.min(top);
+        }
         before - self.committed()
     }
 }
 
-pub(super) const ALREADY_FREE: &str = "the block there is already free";
-const NOT_A_BLOCK: &str = "no block of the pool starts there";
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::leak` in `new`. The address table has forgotten it (T3), no block of it is live, and no cache
+        // has a block of it, so only a caller who breaks `MemoryPool::free`'s contract could still look at it.
+        drop(unsafe { Box::from_raw(self.head.as_ptr()) });
+    }
+}
 
 /// A set of steps, one bit each, as long as the highest one marked.
 #[derive(Default)]
@@ -228,6 +261,7 @@ struct Steps {
 }
 
 impl Steps {
+    #[inline]
     fn contains(&self, step: usize) -> bool {
         self.words
             .get(step / 64)
@@ -235,7 +269,12 @@ impl Steps {
     }
 
     /// Marks `steps`. Returns the hull of those that were marked already.
+    #[inline]
     fn mark(&mut self, steps: Range<usize>) -> Option<Range<usize>> {
+        // Nearly all blocks lie in a step or two that are held already.
+        if steps.len() == 1 && self.contains(steps.start) {
+            return Some(steps);
+        }
         let words = steps.end.div_ceil(64);
         if self.words.len() < words {
             self.words.resize(words, 0);

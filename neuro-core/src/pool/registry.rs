@@ -1,15 +1,18 @@
 //! Every pool of the process: for totals, and for `fork`.
 //!
-//! Lock order: registry, then pools in the registry's order, then the address table. Nobody takes an earlier one while
-//! holding a later one.
+//! Lock order: caches come and go (`local.rs`), registry, pools in the registry's order, odd blocks, address table. Nobody
+//! takes an earlier one while holding a later one.
 //!
-//! Fork: the forking thread takes all of them first, so no other thread is inside when the process is copied, and gives
-//! them back on both sides. The child then has its own copy of every pool, whole, and goes on with it.
+//! Fork: the forking thread takes all of them first and claims every cache, so no other thread is inside when the process is
+//! copied, and gives them back on both sides. The child then has its own copy of every pool, whole, and goes on with it. What
+//! the caches of the threads held that it does not have returns to the pools; it has no reaper until it wakes one.
 
+use std::collections::HashMap;
 use std::ptr::NonNull;
 
+use super::record::BlockWord;
 use super::state::State;
-use super::{Inner, MemoryPool, PoolStats, table};
+use super::{Inner, MemoryPool, gate, local, reaper, table};
 use crate::backend::host::os;
 use crate::sync::global::{Mutex, MutexGuard, Ordering, lock};
 
@@ -35,7 +38,7 @@ os::at_load!(watch_forks);
 /// slip through.
 extern "C" fn watch_forks() {
     // A failure means that no memory was left to note three addresses; forks are then as unsafe as anywhere else.
-    let _ = os::at_fork(before_fork, after_fork, after_fork);
+    let _ = os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 /// Enters a new pool.
@@ -58,28 +61,20 @@ pub(super) fn leave(pool: NonNull<Inner>) {
     }
 }
 
-/// Runs `visit` on every pool's state, one after the other.
-pub(super) fn for_each(mut visit: impl FnMut(&mut State)) {
+/// Runs `visit` on every pool, one after the other, with its lock held.
+pub(super) fn for_each(mut visit: impl FnMut(&Inner, &mut State)) {
     for pool in lock(&POOLS).iter() {
-        visit(&mut lock(&pool.get().state));
+        visit(pool.get(), &mut lock(&pool.get().state));
     }
-}
-
-/// The figures of all pools, added up, and the address table's own bytes.
-pub(super) fn stats() -> PoolStats {
-    let mut total = PoolStats {
-        side_bytes: table::side_bytes(),
-        ..PoolStats::default()
-    };
-    for_each(|state| total.add(&state.stats()));
-    total
 }
 
 /// All locks, held over a fork. Fields are dropped in this order: the reverse of taking them.
 struct Held {
     _table: MutexGuard<'static, ()>,
-    _pools: Vec<MutexGuard<'static, State>>,
+    odd: Vec<MutexGuard<'static, HashMap<usize, BlockWord>>>,
+    pools: Vec<(PoolRef, MutexGuard<'static, State>)>,
     _registry: MutexGuard<'static, Vec<PoolRef>>,
+    _attached: MutexGuard<'static, ()>,
 }
 
 // SAFETY: `Held` is made and dropped by one thread, the forking one: `before_fork` and `after_fork` run in it, and no
@@ -91,25 +86,54 @@ static HELD: Mutex<Option<Held>> = Mutex::new(None);
 extern "C" fn before_fork() {
     // Whoever is making the default pool must be done with it: the child would wait for ever for a thread it does not have.
     MemoryPool::global();
+    let attached = local::lock_attached();
     let registry = lock(&POOLS);
-    let pools = registry
+    let mut pools: Vec<_> = registry
         .iter()
-        .map(|pool| {
+        .map(|&pool| {
             // SAFETY: the pool stays in the registry, hence alive, while `_registry` is held, and the guard is dropped
             // before that one.
             let state: &'static Mutex<State> = unsafe { &pool.0.as_ref().state };
-            lock(state)
+            (pool, lock(state))
+        })
+        .collect();
+    for (pool, state) in &mut pools {
+        state.claim_caches(pool.get());
+    }
+    let odd = registry
+        .iter()
+        .map(|pool| {
+            // SAFETY: as above.
+            let odd: &'static Mutex<HashMap<usize, BlockWord>> = unsafe { &pool.0.as_ref().odd };
+            lock(odd)
         })
         .collect();
     let held = Held {
         _table: table::lock_writer(),
-        _pools: pools,
+        odd,
+        pools,
         _registry: registry,
+        _attached: attached,
     };
     *lock(&HELD) = Some(held);
 }
 
-extern "C" fn after_fork() {
+extern "C" fn after_fork_in_parent() {
     let held = lock(&HELD).take();
-    drop(held);
+    if let Some(mut held) = held {
+        held.pools.iter_mut().for_each(|(_, state)| state.release_caches());
+    }
+}
+
+extern "C" fn after_fork_in_child() {
+    let held = lock(&HELD).take();
+    reaper::gone();
+    gate::barrier::prepare();
+    if let Some(mut held) = held {
+        held.odd.clear(); // burying looks blocks up
+        for (pool, state) in &mut held.pools {
+            state.bury_others(pool.get());
+            state.release_caches();
+        }
+    }
 }

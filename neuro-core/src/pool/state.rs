@@ -1,31 +1,38 @@
-//! What a pool's lock guards: its regions, its counters, its options.
+//! What a pool's lock guards, and what happens to blocks under it.
+//!
+//! - here: handing out and taking back;
+//! - `grow.rs`: regions: placing blocks in them, growth, the order on out-of-memory, trim;
+//! - `flush.rs`: the threads' caches: emptying, counting, letting go.
 //!
 //! Invariants:
 //! - P1: the capacities of the regions add up to at most the limit, rounded up to a granule; so the heaps keep it exact.
 //! - P2: the address table names this pool for exactly the addresses of its regions.
-//! - P3: a region that is dropped has no live block.
-//! - P4: small blocks that wait in `recent` are live for the heap and not for the counters; `settle` ends that before
-//!   anything looks at the heap as a whole.
+//! - P3: a region that is dropped has no live block, and no cache has a block of it.
+//! - P4: each block of a heap is a slab, or live, or waits in a cache or the pending list; its record says which.
 //!
 //! Absent on purpose: foreign code. Nothing here calls out, so the lock is never held for longer than a system call.
 
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
-use super::recent::{Freed, Recent};
-use super::region::{ALREADY_FREE, GRANULE, Placed, Region};
-use super::{Inner, PoolStats, table};
-use crate::backend::host::{STEP, os};
-use crate::device::Device;
+use super::cache::{Cache, Kept, Medium, Store};
+use super::guard::Guard;
+use super::options::Options;
+use super::record::{BlockWord, GRANULE, PAGE, PAGE_UNITS, Record};
+use super::region::{Placed, Region};
+use super::scope::ScopeState;
+use super::slab::{LIVE, SLACK, SMALL_UNITS, Slab, Slabs};
+use super::{Inner, local};
+use crate::backend::host::STEP;
 use crate::error::{Error, Result};
-use crate::ledger::Counters;
+use crate::ledger::{Counters, Usage};
 
 /// Alignments a pool can give, in bytes: powers of two up to this.
 const MAX_ALIGNMENT: usize = STEP;
-/// A region's heap counts granules in 32 bits: 256 GiB, less one granule.
-const MAX_REGION_UNITS: usize = u32::MAX as usize;
 
 /// # Errors
 /// [`Error::InvalidArgument`] for an alignment that no pool can give.
+#[inline]
 pub(super) fn check_alignment(alignment: usize) -> Result<()> {
     if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT {
         return Ok(());
@@ -36,297 +43,333 @@ pub(super) fn check_alignment(alignment: usize) -> Result<()> {
     })
 }
 
+/// A block that is handed out, and which of its bytes may hold something.
+pub(super) struct Given {
+    pub(super) ptr: NonNull<u8>,
+    pub(super) dirty: std::ops::Range<usize>,
+}
+
 pub(super) struct State {
     /// `MemoryPool` values that name this pool.
     pub(super) handles: usize,
-    /// Most bytes in blocks.
-    pub(super) limit: Option<usize>,
-    /// Alignment where none is asked for, as given: checked when first used.
-    pub(super) alignment: usize,
+    pub(super) options: Options,
     pub(super) counters: Counters,
-    regions: Vec<Region>,
-    recent: Recent,
+    pub(super) reserved: Usage,
+    pub(super) committed: Usage,
+    pub(super) regions: Vec<Region>,
+    pub(super) slabs: Slabs,
+    pub(super) caches: Vec<NonNull<Cache>>,
+    /// How many things need every request to come here: scopes, guards, injected failures. Caches are claimed meanwhile.
+    pub(super) slow: usize,
+    /// No handle is left: no cache, no pending list, and the last block takes the pool along.
+    pub(super) closing: bool,
+    /// Committed bytes at which the caches are emptied before the pool grows.
+    pub(super) next_flush: usize,
+    pub(super) scopes: Vec<ScopeState>,
+    pub(super) last_scope: u64,
+    pub(super) guard: Option<Guard>,
+    /// Allocations until one is refused.
+    pub(super) fail_in: Option<u64>,
+    /// Most bytes allocated since the reaper looked last.
+    pub(super) recent_peak: usize,
+    /// Whether the soft limit's callback has been called since it was last below.
+    pub(super) soft_reached: bool,
 }
 
+// SAFETY: caches are Sync, and belong to the pool until it lets go of them.
+unsafe impl Send for State {}
+
 impl State {
-    pub(super) fn new(limit: Option<usize>) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
             handles: 1,
-            limit,
-            alignment: GRANULE,
+            options,
             counters: Counters::default(),
+            reserved: Usage::default(),
+            committed: Usage::default(),
             regions: Vec::new(),
-            recent: Recent::default(),
+            slabs: Slabs::default(),
+            caches: Vec::new(),
+            slow: 0,
+            closing: false,
+            next_flush: 0,
+            scopes: Vec::new(),
+            last_scope: 0,
+            guard: None,
+            fail_in: None,
+            recent_peak: 0,
+            soft_reached: false,
         }
     }
 
     /// Whether nobody can reach the pool any more: no handle, no block.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.handles == 0 && self.counters.live_blocks == 0
+        self.closing && self.counters.blocks.current == 0
     }
 
-    /// Hands out a block of `bytes` for `pool`, whose state this is.
-    pub(super) fn allocate(&mut self, pool: NonNull<Inner>, bytes: usize, alignment: usize) -> Result<Placed> {
+    /// Hands out a block of `requested` bytes for `pool`, whose state this is.
+    pub(super) fn allocate(&mut self, pool: &Inner, requested: usize, alignment: usize) -> Result<Given> {
         check_alignment(alignment)?;
-        let units = match u32::try_from(bytes.max(1).div_ceil(GRANULE)) {
-            Ok(units) => units,
-            Err(_) => return Err(self.out_of_memory(bytes, alignment, None)),
+        self.drain(pool);
+        if self.must_fail() {
+            let cause = std::io::Error::other("a failure that fail_nth asked for");
+            return Err(self.out_of_memory(pool, requested, alignment, Some(cause)));
+        }
+        let room = requested
+            .max(1)
+            .saturating_add(self.guard.as_ref().map_or(0, Guard::extra));
+        let Ok(units) = u32::try_from(room.div_ceil(GRANULE)) else {
+            return Err(self.out_of_memory(pool, requested, alignment, None));
         };
         // Both are powers of two; a granule is aligned to itself.
         let align = (alignment / GRANULE).max(1) as u32;
-        if align == 1
-            && let Some(placed) = self.recent.take(units).and_then(|at| Placed::again(at, units))
+        let small = units.next_multiple_of(align);
+        if small <= SMALL_UNITS
+            && self.guard.is_none()
+            && let Some(ptr) = self.allocate_small(pool, small, requested)
         {
-            self.counters.add_block(placed.bytes);
-            return Ok(placed);
+            return Ok(Given {
+                ptr,
+                dirty: 0..requested,
+            });
         }
         match self.place(pool, units, align) {
-            Ok(Some(placed)) => {
-                self.counters.add_block(placed.bytes);
-                self.recent.note(placed.ptr.as_ptr().expose_provenance(), units); // `Placed::again` takes it back
-                Ok(placed)
-            }
-            Ok(None) => Err(self.out_of_memory(bytes, alignment, None)),
-            Err(cause) => Err(self.out_of_memory(bytes, alignment, Some(cause))),
+            Ok(Some(placed)) => Ok(self.hand_out(&placed, requested, pool)),
+            Ok(None) => Err(self.out_of_memory(pool, requested, alignment, None)),
+            Err(cause) => Err(self.out_of_memory(pool, requested, alignment, Some(cause))),
         }
     }
 
-    /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
-    fn place(&mut self, pool: NonNull<Inner>, units: u32, align: u32) -> std::io::Result<Option<Placed>> {
-        // Under a limit every granule counts.
-        let roomy = self.limit.is_none();
-        loop {
-            for region in &mut self.regions {
-                if let Some(placed) = region.allocate(units, align, roomy)? {
-                    return Ok(Some(placed));
+    /// Writes the record of a new block of the heap, and counts it.
+    fn hand_out(&mut self, placed: &Placed, requested: usize, pool: &Inner) -> Given {
+        let bytes = placed.units as usize * GRANULE;
+        let word = BlockWord::new(placed.block, placed.units, requested, self.guard.is_none());
+        let address = placed.ptr.addr().get();
+        if let Some(region) = self.region_of(address) {
+            if region.is_recorded(address) {
+                pool.odd().insert(address, word);
+            } else {
+                region.head().record(address).store(word.0, Ordering::Release);
+            }
+        }
+        self.count_in(requested, bytes);
+        let mut dirty = placed.dirty_from.min(requested)..placed.dirty_to.min(requested);
+        if let Some(guard) = self.guard.as_mut() {
+            guard.arm(placed.ptr, requested, bytes);
+            if guard.fills() {
+                dirty = 0..requested; // full of a mark
+            }
+        }
+        Given { ptr: placed.ptr, dirty }
+    }
+
+    /// A small block of `units` granules: from this thread's cache, filled for the occasion, or else from a slab. `None` where
+    /// no slab can be had; there may still be room for the block alone.
+    fn allocate_small(&mut self, pool: &Inner, units: u32, requested: usize) -> Option<NonNull<u8>> {
+        for _ in 0..2 {
+            let cached = local::with_store(pool.number, |store| {
+                self.counters.fold(&mut store.drift);
+                self.fill(store, units);
+                store.take(units, requested)
+            });
+            if let Some(Some(ptr)) = cached {
+                self.watch_peak();
+                return Some(ptr);
+            }
+            if let Some(slot) = self.slabs.take(units) {
+                let bytes = units as usize * GRANULE;
+                // SAFETY: the slot is nobody's but ours; records live as long as the pool (L1).
+                unsafe { slot.record.as_ref() }.store(LIVE | (bytes - requested) as u32, Ordering::Relaxed);
+                self.count_in(requested, bytes);
+                return Some(slot.ptr);
+            }
+            if !self.add_slab(pool, units) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Moves slots of the class from slabs into a magazine that has none.
+    fn fill(&mut self, store: &mut Store, units: u32) {
+        for _ in 0..Store::batch(units) {
+            match self.slabs.take(units) {
+                Some(slot) if store.put(slot, units) => {}
+                Some(slot) => {
+                    self.return_slot(slot.ptr);
+                    break;
                 }
-            }
-            if !self.settle() {
-                break;
+                None => break,
             }
         }
-        let mut grown = self.grow(pool, units);
-        // Regions have the sizes of earlier days. Empty ones can stand in the way of the one that is needed now: within
-        // the limit, and within the addresses that the system gives.
-        if !matches!(grown, Ok(true)) && self.drop_empty_regions() {
-            grown = self.grow(pool, units);
-        }
-        match (grown?, self.regions.last_mut()) {
-            (true, Some(region)) => region.allocate(units, align, roomy),
-            _ => Ok(None),
-        }
     }
 
-    /// One more region, the last, that holds at least `need` granules; false where the limit leaves no room for it.
-    fn grow(&mut self, pool: NonNull<Inner>, need: u32) -> std::io::Result<bool> {
-        let room = match self.limit {
-            // P1: what the limit allows beyond the regions there are.
-            Some(limit) => limit.div_ceil(GRANULE) - self.capacity() / GRANULE,
-            None => os::machine_memory() / GRANULE,
-        };
-        // Without a limit the machine's memory is a guess at a good size; a larger request may still be granted.
-        let room = if self.limit.is_none() {
-            room.max(need as usize)
-        } else {
-            room
-        };
-        let room = u32::try_from(room.min(MAX_REGION_UNITS)).unwrap_or(u32::MAX);
-        if room < need {
-            return Ok(false);
-        }
-        // Addresses are plenty but not endless, above all under `ulimit -v`: leave most of what is left to others, and
-        // the more the more regions there are.
-        let share = os::address_space_left() / (4 * (table::regions() + 1)) / GRANULE;
-        let want = u32::try_from(share).unwrap_or(u32::MAX).clamp(need, room);
-        let region = Region::new(want, need)?;
-        table::claim(region.addresses(), pool);
-        self.regions.push(region);
-        Ok(true)
-    }
-
-    /// Gives the regions without a live block back; whether there were any. Nothing waits in `recent`.
-    fn drop_empty_regions(&mut self) -> bool {
-        let before = self.regions.len();
-        for index in (0..before).rev() {
-            if self.regions[index].heap().live_blocks() == 0 {
-                self.drop_region(index);
-            }
-        }
-        self.regions.len() < before
-    }
-
-    fn drop_region(&mut self, index: usize) {
-        let region = self.regions.remove(index);
-        table::unclaim(region.addresses());
-        drop(region); // after its addresses are erased: T3
-    }
-
-    fn capacity(&self) -> usize {
-        self.regions
-            .iter()
-            .map(|region| region.heap().capacity() as usize * GRANULE)
-            .sum()
-    }
-
-    fn region_of(&mut self, address: usize) -> Option<&mut Region> {
-        self.regions
-            .iter_mut()
-            .find(|region| region.addresses().contains(&address))
-    }
-
-    /// Takes back the block at `address`.
-    pub(super) fn free(&mut self, address: usize) -> Result<()> {
-        let refused = |reason| Error::InvalidFree { address, reason };
-        match self.recent.keep(address) {
-            Freed::Kept(bytes) => {
-                self.counters.remove_block(bytes);
-                return Ok(());
-            }
-            Freed::Twice => return Err(refused(ALREADY_FREE)),
-            Freed::Unknown => {}
-        }
-        let region = self
-            .region_of(address)
-            .ok_or(refused("its pool has given the memory back"))?;
-        let bytes = region.free(address).map_err(refused)?;
-        self.counters.remove_block(bytes);
-        Ok(())
-    }
-
-    /// Bytes of the live block at `address`.
-    pub(super) fn len_of(&mut self, address: usize) -> Option<usize> {
-        if self.recent.is_waiting(address) {
-            return None;
-        }
-        self.region_of(address)?.len_of(address)
-    }
-
-    /// Gives the live block at `address` room for `bytes` where it lies, if it can.
-    pub(super) fn resize(&mut self, address: usize, bytes: usize) -> bool {
-        let Ok(units) = u32::try_from(bytes.max(1).div_ceil(GRANULE)) else {
+    /// One more slab of the class; whether there was room for it.
+    fn add_slab(&mut self, pool: &Inner, units: u32) -> bool {
+        let plan = self.slabs.plan(units);
+        let length = (plan.bytes / GRANULE) as u32;
+        let Ok(Some(placed)) = self.place_within(pool, length, PAGE_UNITS) else {
             return false;
         };
-        if self.recent.is_waiting(address) {
-            return false;
-        }
-        self.recent.forget(address);
-        let Some(region) = self.region_of(address) else {
-            return false;
-        };
-        let Some(old) = region.len_of(address) else {
-            return false;
-        };
-        // What stands behind it may only wait in `recent`.
-        let fits = region.resize(address, units)
-            || self.settle()
-                && self
-                    .region_of(address)
-                    .is_some_and(|region| region.resize(address, units));
-        if fits {
-            self.counters.resize_block(old, units as usize * GRANULE);
-        }
-        fits
+        let slab = NonNull::from(self.slabs.add(units, plan, placed.block, placed.ptr));
+        // SAFETY: slabs live as long as the pool (L1).
+        self.mark_pages(placed.ptr, plan.bytes, Record::slab_word(unsafe { slab.as_ref() }));
+        true
     }
 
-    /// Gives memory that no block uses back to the system until at most `keep` bytes are cached beyond live ones.
-    /// Returns the bytes given back.
-    pub(super) fn trim(&mut self, keep: usize) -> usize {
-        self.settle();
-        let committed = self.committed();
-        let target = keep.saturating_add(self.counters.live_bytes);
-        for index in (0..self.regions.len()).rev() {
-            let now = self.committed();
-            let region = &mut self.regions[index];
-            if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
-                self.drop_region(index);
-            } else if now > target {
-                region.trim(now - target);
+    /// Writes `word` as the record of each page of `ptr..ptr + bytes`, whole pages of one region.
+    pub(super) fn mark_pages(&mut self, ptr: NonNull<u8>, bytes: usize, word: u64) {
+        let address = ptr.addr().get();
+        if let Some(region) = self.region_of(address) {
+            for page in (address..address + bytes).step_by(PAGE) {
+                region.head().record(page).store(word, Ordering::Release);
             }
         }
-        committed - self.committed()
     }
 
-    /// Returns all waiting blocks to the heap; whether there were any.
-    fn settle(&mut self) -> bool {
+    /// A block comes back whose record says that it was freed: into this thread's cache in the place of another, if that is
+    /// wanted, or to its slab or heap. What a guard has to say about it.
+    pub(super) fn free(&mut self, pool: &Inner, ptr: NonNull<u8>, place: Option<(Medium, usize)>) -> Option<String> {
+        if let Some(guard) = self.guard.as_mut()
+            && let Some((requested, bytes, finding)) = guard.disarm(ptr)
+        {
+            self.count_out(requested, bytes);
+            self.release_quarantine(pool, false);
+            return finding;
+        }
+        if let Some((medium, requested)) = place {
+            let kept = local::with_store(pool.number, |store| {
+                self.counters.fold(&mut store.drift);
+                if let Some(out) = store.make_room(medium.units) {
+                    self.return_medium(out.ptr);
+                }
+                store.keep_medium(medium, requested)
+            });
+            if kept.is_some_and(|kept| kept != Kept::No) {
+                return None;
+            }
+        }
+        self.take_back(pool, ptr);
+        None
+    }
+
+    /// Takes back the block at `ptr`, whose record says that it was freed.
+    pub(super) fn take_back(&mut self, pool: &Inner, ptr: NonNull<u8>) {
+        if let Some((requested, bytes)) = self.give_range_back(pool, ptr) {
+            self.count_out(requested, bytes);
+        }
+    }
+
+    /// Gives the range of a freed block to its slab or heap: the bytes that were asked for, and those it occupied.
+    pub(super) fn give_range_back(&mut self, pool: &Inner, ptr: NonNull<u8>) -> Option<(usize, usize)> {
+        let address = ptr.addr().get();
+        let region = self.region_of(address)?;
+        let offset = region.head().offset_of(address);
+        let word = match region.head().look(address) {
+            Record::Slab(slab) if slab_at(slab, address).is_some() => {
+                let (slot, units) = slab_at(slab, address)?;
+                let bytes = units as usize * GRANULE;
+                // SAFETY: slabs live as long as the pool (L1).
+                let slack = unsafe { slab.as_ref() }.record(slot).load(Ordering::Relaxed) & SLACK;
+                self.return_slot(ptr);
+                return Some((bytes - slack as usize, bytes));
+            }
+            // Erased before the range can be handed out again.
+            Record::Block(word) if word.starts_at(address) => {
+                region.head().record(address).store(0, Ordering::Release);
+                word
+            }
+            _ => pool.odd().remove(&address)?,
+        };
+        let bytes = region.free(word.block(offset))? as usize * GRANULE;
+        Some((bytes - word.slack(), bytes))
+    }
+
+    /// Gives a slot that is nobody's back to its slab, and the slab to the heap if it can go.
+    pub(super) fn return_slot(&mut self, ptr: NonNull<u8>) {
+        let address = ptr.addr().get();
+        let Some(region) = self.region_of(address) else { return };
+        if let Record::Slab(slab) = region.head().look(address)
+            && let Some((slot, _)) = slab_at(slab, address)
+        {
+            // SAFETY: slabs live as long as the pool (L1).
+            if let Some(empty) = self.slabs.give(unsafe { slab.as_ref() }, slot) {
+                self.return_slab(empty);
+            }
+        }
+    }
+
+    /// Gives a slab, all of whose slots are free, back to the heap.
+    pub(super) fn return_slab(&mut self, id: u32) {
+        let Some(gone) = self.slabs.remove(id) else { return };
+        self.mark_pages(gone.start, gone.bytes, 0);
+        if let Some(region) = self.region_of(gone.start.addr().get()) {
+            region.free(gone.block);
+        }
+    }
+
+    /// Takes back what was freed while somebody else had the lock. Whether there was anything.
+    #[inline]
+    pub(super) fn drain(&mut self, pool: &Inner) -> bool {
+        if pool.pending.is_empty() {
+            return false;
+        }
         let mut any = false;
-        while let Some(address) = self.recent.pop() {
-            let freed = self.region_of(address).map(|region| region.free(address));
-            debug_assert!(matches!(freed, Some(Ok(_)))); // W2
+        for block in pool.pending.take() {
+            self.take_back(pool, block);
             any = true;
         }
         any
     }
 
-    fn committed(&self) -> usize {
-        self.regions.iter().map(Region::committed).sum()
+    #[inline]
+    fn count_in(&mut self, requested: usize, bytes: usize) {
+        self.counters.add_block(requested, bytes);
+        for scope in &mut self.scopes {
+            scope.counters.add_block(requested, bytes);
+        }
+        self.watch_peak();
     }
 
-    /// Gives up every region. None has a live block.
-    pub(super) fn release_regions(&mut self) {
-        debug_assert_eq!(self.counters.live_blocks, 0);
-        self.settle();
-        for region in self.regions.drain(..) {
-            table::unclaim(region.addresses());
+    #[inline]
+    pub(super) fn count_out(&mut self, requested: usize, bytes: usize) {
+        self.counters.remove_block(requested, bytes);
+        for scope in &mut self.scopes {
+            scope.counters.remove_block(requested, bytes);
         }
     }
 
-    pub(super) fn stats(&mut self) -> PoolStats {
-        self.settle();
-        let heaps = || self.regions.iter().map(Region::heap);
-        PoolStats {
-            limit_bytes: self.limit,
-            alignment: self.alignment,
-            live_bytes: self.counters.live_bytes,
-            peak_bytes: self.counters.peak_bytes,
-            reserved_bytes: self.regions.iter().map(|region| region.addresses().len()).sum(),
-            committed_bytes: self.committed(),
-            side_bytes: size_of::<Inner>()
-                + self.regions.capacity() * size_of::<Region>()
-                + self.regions.iter().map(Region::side_bytes).sum::<usize>(),
-            live_blocks: self.counters.live_blocks,
-            peak_blocks: self.counters.peak_blocks,
-            total_allocations: self.counters.total_allocations,
-            regions: self.regions.len(),
-            free_runs: heaps().map(|heap| heap.free_runs()).sum(),
-            largest_free_bytes: heaps()
-                .map(|heap| heap.largest_free() as usize * GRANULE)
-                .max()
-                .unwrap_or(0),
-        }
+    #[inline]
+    pub(super) fn watch_peak(&mut self) {
+        self.recent_peak = self.recent_peak.max(self.counters.allocated.current);
     }
 
-    #[cold]
-    fn out_of_memory(&mut self, asked: usize, alignment: usize, cause: Option<std::io::Error>) -> Error {
-        let stats = self.stats();
-        Error::OutOfMemory {
-            device: Device::Cpu,
-            asked,
-            alignment,
-            live: stats.live_bytes,
-            live_blocks: stats.live_blocks,
-            reserved: stats.reserved_bytes,
-            largest: stats.largest_free_bytes,
-            limit: stats.limit_bytes,
-            cause,
+    /// Counts down to the failure that was asked for.
+    #[inline]
+    fn must_fail(&mut self) -> bool {
+        let Some(left) = self.fail_in.as_mut() else {
+            return false;
+        };
+        *left -= 1;
+        let now = *left == 0;
+        if now {
+            self.fail_in = None;
+            self.end_slow();
         }
+        now
     }
 
-    /// Every law of every heap; for tests.
-    #[cfg(all(test, not(loom)))]
-    pub(super) fn assert_valid(&mut self) {
-        self.settle();
-        for region in &self.regions {
-            region.heap().assert_valid();
-            let addresses = region.addresses();
-            for end in [addresses.start, addresses.end - 1] {
-                assert!(table::find(end).is_some()); // P2
-            }
-        }
-        let live: u32 = self
-            .regions
-            .iter()
-            .map(|region| region.heap().capacity() - region.heap().free_units())
-            .sum();
-        assert_eq!(live as usize * GRANULE, self.counters.live_bytes);
+    /// The region that holds `address`.
+    #[inline]
+    pub(super) fn region_of(&mut self, address: usize) -> Option<&mut Region> {
+        self.regions
+            .iter_mut()
+            .find(|region| region.addresses().contains(&address))
     }
+}
+
+/// The slot of a slab that starts at `address`, and its granules.
+pub(super) fn slab_at(slab: NonNull<Slab>, address: usize) -> Option<(usize, u32)> {
+    // SAFETY: a record of a region names a slab of its pool, and those live as long as the pool (L1), which the caller has.
+    unsafe { slab.as_ref() }.slot_at(address)
 }

@@ -1,4 +1,4 @@
-//! Which pool an address belongs to: a process-wide table that is read without a lock.
+//! Which region an address belongs to: a process-wide table that is read without a lock.
 //!
 //! Three levels of 512 entries, nine address bits each, down to slots of 2 MiB. An entry is empty, a pool (its region
 //! covers the whole slot), or a table of the next level. A region of 24 GiB writes some 24 entries of the middle level
@@ -17,7 +17,7 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::Inner;
+use super::record::Head;
 use crate::sync::global::{self, Mutex, MutexGuard, lock};
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -49,15 +49,16 @@ static TABLE: AddressTable = AddressTable(Table([const { AtomicUsize::new(0) }; 
 #[cfg(loom)]
 static TABLE: std::sync::LazyLock<AddressTable> = std::sync::LazyLock::new(AddressTable::new);
 
-/// The pool whose region holds `address`.
-pub(super) fn find(address: usize) -> Option<NonNull<Inner>> {
+/// The region that holds `address`.
+#[inline]
+pub(super) fn find(address: usize) -> Option<NonNull<Head>> {
     TABLE.find(address).map(NonNull::cast)
 }
 
-/// Writes down that the region of these addresses belongs to `pool`.
-pub(super) fn claim(addresses: Range<usize>, pool: NonNull<Inner>) {
+/// Writes down that these addresses belong to the region with this head.
+pub(super) fn claim(addresses: Range<usize>, head: NonNull<Head>) {
     let _writer = lock_writer();
-    TABLE.set(addresses, pool.as_ptr().expose_provenance());
+    TABLE.set(addresses, head.as_ptr().expose_provenance());
     REGIONS.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -101,6 +102,7 @@ impl AddressTable {
     }
 
     /// The value set for `address`, as a pointer.
+    #[inline]
     fn find(&self, address: usize) -> Option<NonNull<()>> {
         if address >= END {
             return None;

@@ -4,21 +4,40 @@ use std::ptr::NonNull;
 
 use proptest::prelude::*;
 
-use super::region::{GRANULE, Region};
+use super::record::GRANULE;
+use super::region::{LARGE, Placed, Reach, Region};
 use super::*;
-use crate::backend::host::STEP;
+use crate::backend::host::{STEP, os};
+use crate::error::{Error, Result};
 
 /// A block as the model keeps it: where, how long, and the byte it was filled with.
 struct Owned {
     ptr: NonNull<u8>,
     bytes: usize,
     fill: u8,
+    /// Bytes that it takes in the pool.
+    occupied: usize,
+}
+
+/// A small block takes a multiple of its alignment, any other a multiple of the granule.
+fn occupies(bytes: usize, alignment: usize) -> usize {
+    let small = bytes.max(1).next_multiple_of(alignment.max(GRANULE));
+    if small <= 4096 {
+        small
+    } else {
+        bytes.max(1).next_multiple_of(GRANULE)
+    }
 }
 
 impl Owned {
     fn take(pool: &MemoryPool, bytes: usize, alignment: Option<usize>, init: Init, fill: u8) -> Result<Self> {
         let ptr = pool.allocate_bytes(bytes, alignment, init)?;
-        let owned = Owned { ptr, bytes, fill };
+        let owned = Owned {
+            ptr,
+            bytes,
+            fill,
+            occupied: occupies(bytes, alignment.unwrap_or(GRANULE)),
+        };
         if init == Init::Zeroed {
             assert!(
                 owned.contents().iter().all(|&byte| byte == 0),
@@ -48,10 +67,14 @@ impl Owned {
         let kept = bytes.min(self.bytes);
         // SAFETY: the block is ours; only the returned address is used from here on.
         let ptr = unsafe { MemoryPool::reallocate(self.ptr, bytes, None) }.unwrap();
+        // SAFETY: the block is ours.
+        let occupied = unsafe { MemoryPool::block_of(ptr.as_ptr()) }.unwrap();
+        assert!(occupied >= bytes);
         let resized = Owned {
             ptr,
             bytes: kept,
             fill: self.fill,
+            occupied,
         };
         assert!(
             resized.contents().iter().all(|&byte| byte == self.fill),
@@ -64,7 +87,7 @@ impl Owned {
 }
 
 fn valid(pool: &MemoryPool) {
-    pool.state().assert_valid();
+    pool.state().assert_valid(pool.inner());
 }
 
 #[derive(Clone, Debug)]
@@ -128,12 +151,13 @@ proptest! {
             }
             valid(&pool);
             let stats = pool.stats();
-            let live: usize = owned.iter().map(|block| block.bytes.max(1).next_multiple_of(GRANULE)).sum();
+            let live: usize = owned.iter().map(|block| block.occupied).sum();
             prop_assert_eq!((stats.live_bytes, stats.live_blocks), (live, owned.len()));
             prop_assert!(stats.live_bytes <= stats.committed_bytes && stats.committed_bytes <= stats.reserved_bytes);
             prop_assert!(stats.live_bytes <= stats.peak_bytes);
         }
         owned.into_iter().for_each(Owned::give_back);
+        valid(&pool); // returns what caches and empty slabs hold
         let stats = pool.stats();
         prop_assert_eq!((stats.live_bytes, stats.live_blocks), (0, 0));
         prop_assert_eq!(stats.free_runs, stats.regions);
@@ -275,18 +299,20 @@ fn big_zeroed_blocks_are_zero_after_use_and_small_ones_too() {
 #[test]
 fn memory_that_was_never_handed_out_is_not_zeroed_again() {
     let units = (8 * STEP / GRANULE) as u32;
-    let mut region = Region::new(units, units).unwrap();
-    let first = region.allocate(1, 1, true).unwrap().unwrap();
-    let second = region.allocate(units / 2, 1, true).unwrap().unwrap();
-    assert!(first.dirty.is_empty());
+    let pool = MemoryPool::unlimited();
+    let mut region = Region::new(units, units, pool.0, 0).unwrap();
+    let mut take = |units| region.allocate(units, 1, true, Reach::All).unwrap().unwrap();
+    let dirty = |placed: &Placed| placed.dirty_from..placed.dirty_to;
+    let (first, second) = (take(1), take(units / 2));
+    assert!(dirty(&first).is_empty());
     assert!(
-        second.dirty.is_empty(),
+        dirty(&second).is_empty(),
         "{:?}: its first step was used for another block",
-        second.dirty
+        dirty(&second)
     );
-    region.free(second.ptr.as_ptr().addr()).unwrap();
-    let longer = region.allocate(units - 1, 1, true).unwrap().unwrap();
-    assert_eq!(longer.dirty, 0..second.bytes);
+    region.free(second.block).unwrap();
+    let longer = region.allocate(units - 1, 1, true, Reach::All).unwrap().unwrap();
+    assert_eq!(dirty(&longer), 0..second.units as usize * GRANULE);
 }
 
 #[test]
@@ -370,8 +396,8 @@ fn ten_thousand_blocks_of_many_threads_leave_nothing() {
         (stats.live_bytes, stats.live_blocks, stats.total_allocations),
         (0, 0, 10_000)
     );
-    assert_eq!(stats.free_runs, stats.regions);
-    valid(&pool);
+    valid(&pool); // returns what caches and empty slabs hold
+    assert_eq!(pool.stats().free_runs, pool.stats().regions);
 }
 
 #[test]
@@ -397,13 +423,17 @@ fn ten_thousand_pools_at_once() {
 #[test]
 fn a_hundred_thousand_holes() {
     let pool = MemoryPool::unlimited();
-    let mut blocks: Vec<_> = (0..200_000).map(|_| Some(pool.allocate::<u8>(256).unwrap())).collect();
+    const BYTES: usize = 65 * GRANULE; // too long for a slab
+    let mut blocks: Vec<_> = (0..200_000)
+        .map(|_| Some(pool.allocate::<u8>(BYTES).unwrap()))
+        .collect();
     blocks.iter_mut().step_by(2).for_each(|block| drop(block.take()));
+    valid(&pool);
     assert_eq!(pool.stats().free_runs, 100_001); // and the rest of the region
     let high = pool.stats().committed_bytes;
-    let again: Vec<_> = (0..100_000).map(|_| pool.allocate::<u8>(256).unwrap()).collect();
+    let again: Vec<_> = (0..100_000).map(|_| pool.allocate::<u8>(BYTES).unwrap()).collect();
     assert_eq!(pool.stats().committed_bytes, high, "the holes were not reused");
     drop((again, blocks));
-    assert_eq!(pool.stats().free_runs, 1);
     valid(&pool);
+    assert_eq!(pool.stats().free_runs, 1);
 }

@@ -73,11 +73,7 @@ impl DynTensor {
                 device: Device::Cpu,
                 asked: self.nbytes(),
                 alignment: align_of::<T>(),
-                live: 0,
-                live_blocks: 0,
-                reserved: 0,
-                largest: 0,
-                limit: None,
+                figures: Box::default(),
                 cause: Some(io::Error::new(
                     io::ErrorKind::OutOfMemory,
                     format!("no room for a Vec outside all pools ({error})"),

@@ -7,6 +7,7 @@
 //! Absent on purpose: who uses which bytes (`heap/`), and how much may be used (`pool/`).
 
 pub(crate) mod os;
+pub(crate) mod words;
 
 use std::io;
 use std::ops::Range;
@@ -21,6 +22,7 @@ pub(crate) struct Reservation {
     base: NonNull<u8>,
     len: usize,
     open: usize,
+    prefault: bool,
 }
 
 // SAFETY: the range belongs to this value alone (H1) and a mapping is not tied to a thread.
@@ -60,7 +62,12 @@ impl Reservation {
                 os::release(start, head);
             }
             os::release(base.add(len), STEP - head);
-            Ok(Self { base, len, open: 0 })
+            Ok(Self {
+                base,
+                len,
+                open: 0,
+                prefault: false,
+            })
         }
     }
 
@@ -74,7 +81,13 @@ impl Reservation {
         self.len
     }
 
-    /// Makes the first `end` bytes accessible, in whole steps; what was so before stays as it is.
+    /// From now on memory is touched when it is opened, so that its first use does not fault.
+    pub(crate) fn set_prefault(&mut self) {
+        self.prefault = true;
+    }
+
+    /// Makes at least the first `end` bytes accessible, in whole steps; what was so before stays as it is. Opens ahead by an
+    /// eighth of what is open, so that a region which grows step by step makes few system calls.
     ///
     /// # Errors
     /// What the system said; nothing has changed then.
@@ -84,6 +97,14 @@ impl Reservation {
         if end <= self.open {
             return Ok(());
         }
+        let ahead = if self.prefault { 0 } else { self.open / 8 / STEP * STEP };
+        if ahead > 0 && self.open_exactly(end.saturating_add(ahead).min(self.len)).is_ok() {
+            return Ok(());
+        }
+        self.open_exactly(end)
+    }
+
+    fn open_exactly(&mut self, end: usize) -> io::Result<()> {
         // SAFETY: `open < end <= len` (H1: `len` is a multiple of the step), so the part lies in the reservation.
         unsafe {
             let start = self.base.add(self.open);
@@ -92,6 +113,9 @@ impl Reservation {
             let huge = self.open.max(STEP);
             if huge < end {
                 os::advise_huge_pages(self.base.add(huge), end - huge);
+            }
+            if self.prefault {
+                os::populate(start, end - self.open);
             }
         }
         self.open = end;

@@ -124,6 +124,82 @@ pub(crate) unsafe fn discard(address: NonNull<u8>, len: usize) -> io::Result<()>
     check(unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }
 
+/// Touches the pages of a committed part, so that the first use of it does not fault. Advice: where the system cannot, the
+/// faults come later.
+///
+/// # Safety
+/// As [`commit`].
+pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) {
+    // SAFETY: forwarded contract; populating changes no contents.
+    unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+}
+
+/// Takes `len` bytes of zeros that cost no memory until they are written.
+///
+/// # Errors
+/// What the system said, `ENOMEM` in most cases.
+pub(crate) fn map_zeroed(len: usize) -> io::Result<NonNull<u8>> {
+    let start = reserve(len)?;
+    // SAFETY: just reserved.
+    match unsafe { commit(start, len) } {
+        Ok(()) => Ok(start),
+        Err(error) => {
+            // SAFETY: as above, and nobody knows of it.
+            unsafe { release(start, len) };
+            Err(error)
+        }
+    }
+}
+
+fn membarrier(command: libc::c_int) -> io::Result<()> {
+    // SAFETY: the call takes numbers and touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } as libc::c_int)
+}
+
+/// All signals are blocked in this thread until this is dropped.
+pub(crate) struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    pub(crate) fn now() -> Self {
+        // SAFETY: a set of signals is plain numbers, and both are written before they are read.
+        unsafe {
+            let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set is what `now` was given by the system.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// The address of a function that some library of the process, or the program, exports.
+pub(crate) fn symbol(name: &std::ffi::CStr) -> Option<NonNull<libc::c_void>> {
+    // SAFETY: the name ends with a zero; looking it up runs nothing of anybody's.
+    NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+}
+
+/// Says that this process is going to use [`barrier_on_all_threads`].
+///
+/// # Errors
+/// What the system said: `ENOSYS` where it has no such call, `EPERM` in some sandboxes.
+pub(crate) fn register_barrier() -> io::Result<()> {
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+}
+
+/// Makes each thread of the process pass a full memory barrier before this returns.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn barrier_on_all_threads() -> io::Result<()> {
+    membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+}
+
 /// Registers what runs around `fork` in the forking thread: `prepare` before it, `parent` and `child` after it.
 ///
 /// # Errors

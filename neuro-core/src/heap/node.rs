@@ -1,0 +1,171 @@
+//! `Nodes`: one record for each range of a region, live or free, linked to the ranges before and behind it.
+//!
+//! Nodes live in one `Vec` and are named by number, so that a range is freed, merged or split without a search. A vacant
+//! place keeps the number of the next vacant one in `next`.
+
+use super::{FreeError, Tag};
+
+/// No node.
+pub(super) const NIL: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Vacant,
+    Free,
+    Live,
+}
+
+/// A range, or a vacant place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node {
+    pub(super) offset: u32,
+    pub(super) len: u32,
+    /// The ranges before and behind this one in the region.
+    pub(super) before: u32,
+    pub(super) after: u32,
+    /// Neighbours in the list of a size class, if free.
+    pub(super) prev: u32,
+    pub(super) next: u32,
+    pub(super) state: State,
+    pub(super) tag: Tag,
+}
+
+impl Node {
+    pub(super) fn end(&self) -> u32 {
+        self.offset + self.len
+    }
+
+    /// Where a block of `len` units at a multiple of `align` (a power of two) would start in this range.
+    #[inline]
+    pub(super) fn fit(&self, len: u32, align: u32) -> Option<u32> {
+        let start = self.offset.checked_add(align - 1)? & !(align - 1);
+        let head = start - self.offset;
+        (head <= self.len && self.len - head >= len).then_some(start)
+    }
+
+    /// Whether this is a free range of `tag`.
+    #[inline]
+    pub(super) fn is_free(&self, tag: Tag) -> bool {
+        self.state == State::Free && self.tag == tag
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Nodes {
+    all: Vec<Node>,
+    vacant: u32,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            vacant: NIL,
+        }
+    }
+}
+
+impl Nodes {
+    /// A new node between two others.
+    #[inline]
+    pub(super) fn add(&mut self, offset: u32, len: u32, before: u32, after: u32, state: State, tag: Tag) -> u32 {
+        let node = Node {
+            offset,
+            len,
+            before,
+            after,
+            prev: NIL,
+            next: NIL,
+            state,
+            tag,
+        };
+        let index = if self.vacant == NIL {
+            if self.all.len() == self.all.capacity() {
+                // A quarter, not twice: small heaps count their bytes.
+                self.all.reserve_exact((self.all.len() / 4).max(8));
+            }
+            self.all.push(node);
+            (self.all.len() - 1) as u32
+        } else {
+            let index = self.vacant;
+            let place = self.get_mut(index);
+            let next = place.next;
+            *place = node;
+            self.vacant = next;
+            index
+        };
+        if before != NIL {
+            self.get_mut(before).after = index;
+        }
+        if after != NIL {
+            self.get_mut(after).before = index;
+        }
+        index
+    }
+
+    #[inline]
+    pub(super) fn get(&self, index: u32) -> &Node {
+        &self.all[index as usize]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Node {
+        &mut self.all[index as usize]
+    }
+
+    /// The live node at `index` that starts at `offset`.
+    #[inline]
+    pub(super) fn live(&self, index: u32, offset: u32) -> Result<&Node, FreeError> {
+        match self.all.get(index as usize) {
+            Some(node) if node.state == State::Live && node.offset == offset => Ok(node),
+            Some(node) if node.state != State::Live => Err(FreeError::AlreadyFree),
+            _ => Err(FreeError::NotABlock),
+        }
+    }
+
+    /// Takes a node out of the region; its neighbours are linked to each other.
+    #[inline]
+    pub(super) fn remove(&mut self, index: u32) {
+        let Node { before, after, .. } = *self.get(index);
+        if before != NIL {
+            self.get_mut(before).after = after;
+        }
+        if after != NIL {
+            self.get_mut(after).before = before;
+        }
+        let vacant = self.vacant;
+        let node = self.get_mut(index);
+        node.state = State::Vacant;
+        node.next = vacant;
+        self.vacant = index;
+    }
+
+    /// All nodes in one state.
+    pub(super) fn of_state(&self, state: State) -> impl Iterator<Item = &Node> {
+        self.all.iter().filter(move |node| node.state == state)
+    }
+
+    /// The node at offset 0, if there is any.
+    pub(super) fn first(&self) -> Option<u32> {
+        let is_first = |node: &Node| node.state != State::Vacant && node.before == NIL;
+        self.all.iter().position(is_first).map(|index| index as u32)
+    }
+
+    /// Gives back the vacant places at the end.
+    pub(super) fn shrink(&mut self) {
+        let used = self.all.iter().rposition(|node| node.state != State::Vacant);
+        self.all.truncate(used.map_or(0, |last| last + 1));
+        self.all.shrink_to_fit();
+        self.vacant = NIL;
+        for index in (0..self.all.len()).rev() {
+            if self.all[index].state == State::Vacant {
+                self.all[index].next = self.vacant;
+                self.vacant = index as u32;
+            }
+        }
+    }
+
+    pub(super) fn side_bytes(&self) -> usize {
+        self.all.capacity() * size_of::<Node>()
+    }
+}

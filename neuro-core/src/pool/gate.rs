@@ -1,0 +1,176 @@
+//! `Gate`: the door of a thread's cache. Its owner passes without a locked instruction; anybody else, rarely, takes it away.
+//!
+//! ```text
+//! owner   inside := 1; light barrier; claimed?   no: go in … inside := 0
+//!                                                yes: inside := 0, and take the pool's lock instead
+//! other   claimed := 1; heavy barrier; wait until inside = 0; the cache is his … claimed := 0
+//! ```
+//!
+//! One of the two sees the other: that is Dekker's protocol, which needs a full barrier between the store and the load on both
+//! sides. The owner goes through millions of times between two claims, so the claimer pays for both: the heavy barrier makes
+//! every running thread of the process pass a full barrier (`membarrier`), and the light one only stops the compiler. Where
+//! the system has no such call, the light barrier is a real one.
+//!
+//! Claimers hold the pool's lock, so there is one at a time. The owner never waits for that lock inside.
+//!
+//! Invariants (checked by loom, with each ordering weakened once):
+//! - G1: owner and claimer are never in at the same time.
+//! - G2: what one did inside is seen by the next one in: Release when leaving, Acquire when looking.
+
+use crate::sync::{AtomicBool, Ordering, fence};
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    inside: AtomicBool,
+    claimed: AtomicBool,
+}
+
+/// The owner is in. Leaves when dropped.
+pub(super) struct Inside<'a>(&'a Gate);
+
+impl Gate {
+    /// Open, or claimed from the beginning.
+    pub(super) fn new(claimed: bool) -> Self {
+        Self {
+            inside: AtomicBool::new(false),
+            claimed: AtomicBool::new(claimed),
+        }
+    }
+
+    /// The owner's way in; `None` while somebody else has the cache. One thread calls this, and not while it is in.
+    #[inline]
+    pub(super) fn enter(&self) -> Option<Inside<'_>> {
+        self.inside.store(true, Ordering::Relaxed);
+        barrier::light();
+        let inside = Inside(self); // leaves again if claimed
+        (!self.claimed.load(order::look())).then_some(inside)
+    }
+
+    /// Announces a claim: then [`barrier::heavy`], once for any number of gates, then [`wait`](Self::wait).
+    pub(super) fn claim(&self) {
+        self.claimed.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the owner has left. He is there for some nanoseconds, unless the system has put him to sleep.
+    pub(super) fn wait(&self) {
+        let mut tries = 0u32;
+        while self.inside.load(order::look()) {
+            tries += 1;
+            pause(tries);
+        }
+    }
+
+    /// Lets the owner in again.
+    pub(super) fn release(&self) {
+        self.claimed.store(false, order::leave());
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.inside.store(false, order::leave());
+    }
+}
+
+#[cfg(not(loom))]
+fn pause(tries: u32) {
+    if tries < 100 {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(loom)]
+fn pause(_: u32) {
+    loom::thread::yield_now();
+}
+
+#[cfg(not(loom))]
+pub(super) mod barrier {
+    use super::{Ordering, fence};
+    use crate::backend::host::os;
+    use std::sync::atomic::{AtomicBool, compiler_fence};
+
+    /// Whether the system runs a barrier on all threads when asked to.
+    static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
+
+    /// Asks the system for its part. Before the first cache; in a forked child once more.
+    pub(in super::super) fn prepare() {
+        ASYMMETRIC.store(os::register_barrier().is_ok(), Ordering::SeqCst);
+    }
+
+    /// The owner's side.
+    #[inline]
+    pub(super) fn light() {
+        if ASYMMETRIC.load(Ordering::Relaxed) {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// The claimer's side: after it, every thread sees the stores before it, and their earlier stores are seen here.
+    pub(in super::super) fn heavy() {
+        fence(Ordering::SeqCst);
+        if ASYMMETRIC.load(Ordering::Relaxed) && os::barrier_on_all_threads().is_err() {
+            // Forbidden since it was registered (by a sandbox). From now on owners pay for themselves; one that has read the
+            // flag already has its store out long before this is over: it leaves a processor's buffer within
+            // microseconds, or at the switch to another thread.
+            ASYMMETRIC.store(false, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// Loom knows no system call: both sides pay.
+#[cfg(loom)]
+pub(super) mod barrier {
+    use super::{Ordering, fence, order};
+
+    pub(in super::super) fn prepare() {}
+
+    pub(super) fn light() {
+        if order::has_light() {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    pub(in super::super) fn heavy() {
+        if order::has_heavy() {
+            fence(Ordering::SeqCst);
+        }
+    }
+}
+
+/// The orderings of G2; the loom tests weaken them, and must then find out.
+#[cfg(not(all(test, loom)))]
+mod order {
+    use super::Ordering;
+
+    #[inline]
+    pub(super) const fn look() -> Ordering {
+        Ordering::Acquire
+    }
+
+    #[inline]
+    pub(super) const fn leave() -> Ordering {
+        Ordering::Release
+    }
+
+    #[cfg(loom)]
+    pub(super) const fn has_light() -> bool {
+        true
+    }
+
+    #[cfg(loom)]
+    pub(super) const fn has_heavy() -> bool {
+        true
+    }
+}
+#[cfg(all(test, loom))]
+use loom_tests as order;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

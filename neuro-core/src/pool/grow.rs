@@ -1,0 +1,224 @@
+//! Placing blocks in regions, growth, and what is tried before a request is refused.
+//!
+//! The order: holes and memory that is held already; the caches, if the pool has grown by a sixteenth since they were last
+//! emptied; more memory of the regions there are; then all caches and empty slabs; slabs cut short; one more region; empty
+//! regions out of the way. Only then is a request refused.
+
+use std::io;
+use std::ptr::NonNull;
+
+use super::Inner;
+use super::record::{GRANULE, PAGE};
+use super::region::{Placed, Reach, Region};
+use super::state::State;
+use super::table;
+use crate::backend::host::os;
+use crate::device::Device;
+use crate::error::Error;
+
+/// A region's heap counts granules in 32 bits: 256 GiB, less one granule.
+const MAX_REGION_UNITS: usize = u32::MAX as usize;
+/// A pool smaller than this does not empty its caches before it grows.
+const LEAST_FLUSH: usize = 16 << 20;
+
+impl State {
+    /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
+    #[inline]
+    pub(super) fn place(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
+        match self.place_within(pool, units, align) {
+            Ok(None) | Err(_) => self.place_at_last(pool, units, align),
+            placed => placed,
+        }
+    }
+
+    /// The same, in the regions there are, or in the first.
+    #[inline]
+    pub(super) fn place_within(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
+        if let Some(placed) = self.place_reaching(units, align, Reach::Held)? {
+            return Ok(Some(placed));
+        }
+        if self.regions.is_empty() && !self.grow(pool, units)? {
+            return Ok(None);
+        }
+        if self.committed.current >= self.next_flush.max(LEAST_FLUSH) {
+            self.next_flush = self.committed.current + self.committed.current / 16;
+            if self.flush(pool)
+                && let Some(placed) = self.place_reaching(units, align, Reach::Held)?
+            {
+                return Ok(Some(placed));
+            }
+        }
+        self.place_reaching(units, align, Reach::All)
+    }
+
+    #[inline]
+    fn place_reaching(&mut self, units: u32, align: u32, reach: Reach) -> io::Result<Option<Placed>> {
+        // Under a limit every granule counts.
+        let roomy = self.options.limit.is_none();
+        for region in &mut self.regions {
+            let before = region.committed();
+            if let Some(placed) = region.allocate(units, align, roomy, reach)? {
+                let more = region.committed() - before;
+                if more > 0 {
+                    self.committed.add(more);
+                }
+                return Ok(Some(placed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is tried before a request is refused.
+    #[cold]
+    fn place_at_last(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
+        if self.settle(pool) {
+            if let Ok(Some(placed)) = self.place_reaching(units, align, Reach::All) {
+                return Ok(Some(placed));
+            }
+        }
+        self.shorten_slabs();
+        let mut refused = None;
+        match self.place_reaching(units, align, Reach::All) {
+            Ok(Some(placed)) => return Ok(Some(placed)),
+            Ok(None) => {}
+            Err(error) => refused = Some(error),
+        }
+        let mut grown = self.grow(pool, units);
+        // Regions have the sizes of earlier days. Empty ones can stand in the way of the one that is needed now: within
+        // the limit, and within the addresses that the system gives.
+        if !matches!(grown, Ok(true)) && self.drop_empty_regions() {
+            grown = self.grow(pool, units);
+        }
+        match grown {
+            Ok(true) => self.place_reaching(units, align, Reach::All),
+            Ok(false) => refused.map_or(Ok(None), Err),
+            Err(error) => Err(refused.unwrap_or(error)),
+        }
+    }
+
+    /// One more region, the last, that holds at least `need` granules; false where the limit leaves no room for it.
+    fn grow(&mut self, pool: &Inner, need: u32) -> io::Result<bool> {
+        let room = match self.options.limit {
+            // P1: what the limit allows beyond the regions there are.
+            Some(limit) => limit.div_ceil(GRANULE) - self.capacity() / GRANULE,
+            // Without a limit the machine's memory is a guess at a good size; a larger request may still be granted.
+            None => (os::machine_memory() / GRANULE).max(need as usize),
+        };
+        let room = u32::try_from(room.min(MAX_REGION_UNITS)).unwrap_or(u32::MAX);
+        if room < need {
+            return Ok(false);
+        }
+        // Addresses are plenty but not endless, above all under `ulimit -v`: leave most of what is left to others, and
+        // the more the more regions there are.
+        let share = os::address_space_left() / (4 * (table::regions() + 1)) / GRANULE;
+        let want = u32::try_from(share).unwrap_or(u32::MAX).clamp(need, room);
+        let mut region = Region::new(want, need, NonNull::from(pool), pool.number)?;
+        if self.options.prefault {
+            region.prefault();
+        }
+        table::claim(region.addresses(), region.head_ptr());
+        self.reserved.add(region.addresses().len());
+        self.regions.push(region);
+        Ok(true)
+    }
+
+    /// Cuts slabs short behind their last slot in use, and gives the rest to the heap: so a limit can be used to its last
+    /// byte beside one small block.
+    fn shorten_slabs(&mut self) {
+        for (start, block, units) in self.slabs.shorten() {
+            let bytes = units as usize * GRANULE;
+            let pages = bytes.next_multiple_of(PAGE);
+            let Some(region) = self.region_of(start.addr().get()) else {
+                continue;
+            };
+            let was = region.heap().len_of(block).unwrap_or(units) as usize * GRANULE;
+            let shorter = region.resize(block, units);
+            debug_assert!(shorter);
+            let was_pages = was.next_multiple_of(PAGE);
+            if pages < was_pages {
+                // SAFETY: within the slab's block.
+                self.mark_pages(unsafe { start.add(pages) }, was_pages - pages, 0);
+            }
+            self.slabs.set_bytes(start.addr().get(), pages);
+        }
+    }
+
+    /// Gives the regions without a live block back; whether there were any. No cache has a block.
+    fn drop_empty_regions(&mut self) -> bool {
+        let before = self.regions.len();
+        for index in (0..before).rev() {
+            if self.regions[index].heap().live_blocks() == 0 {
+                self.drop_region(index);
+            }
+        }
+        self.regions.len() < before
+    }
+
+    fn drop_region(&mut self, index: usize) {
+        let region = self.regions.remove(index);
+        table::unclaim(region.addresses());
+        if let Some(guard) = self.guard.as_mut() {
+            guard.forget(region.addresses());
+        }
+        self.reserved.remove(region.addresses().len());
+        self.committed.remove(region.committed());
+        drop(region); // after its addresses are erased: T3
+    }
+
+    /// Takes up what regions have committed by the way.
+    pub(super) fn note_committed(&mut self) {
+        self.committed.set(self.regions.iter().map(Region::committed).sum());
+    }
+
+    fn capacity(&self) -> usize {
+        let regions = self.regions.iter();
+        regions.map(|region| region.heap().capacity() as usize * GRANULE).sum()
+    }
+
+    /// Gives memory that no block uses back to the system until at most `keep` bytes are cached beyond live ones, `at_most`
+    /// bytes in one go. Returns the bytes given back. All caches and empty slabs count as unused: they are emptied first.
+    pub(super) fn trim(&mut self, pool: &Inner, keep: usize, at_most: usize) -> usize {
+        self.settle(pool);
+        let before = self.committed.current;
+        let target = keep.saturating_add(self.counters.allocated.current);
+        let target = target.max(before.saturating_sub(at_most));
+        for index in (0..self.regions.len()).rev() {
+            let now = self.committed.current;
+            let region = &mut self.regions[index];
+            if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
+                self.drop_region(index);
+            } else if now > target {
+                let given_back = region.trim(now - target);
+                self.committed.remove(given_back);
+            }
+        }
+        self.next_flush = 0;
+        before - self.committed.current
+    }
+
+    /// Gives up every region. None has a live block.
+    pub(super) fn release_regions(&mut self, pool: &Inner) {
+        self.settle(pool);
+        while !self.regions.is_empty() {
+            self.drop_region(self.regions.len() - 1);
+        }
+    }
+
+    #[cold]
+    pub(super) fn out_of_memory(
+        &mut self,
+        pool: &Inner,
+        asked: usize,
+        alignment: usize,
+        cause: Option<io::Error>,
+    ) -> Error {
+        let stats = self.stats(pool);
+        Error::OutOfMemory {
+            device: Device::Cpu,
+            asked,
+            alignment,
+            figures: Box::new(stats.into()),
+            cause,
+        }
+    }
+}

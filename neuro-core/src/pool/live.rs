@@ -1,0 +1,155 @@
+//! Live blocks, under the lock: what they are, their lengths, and the soft limit.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::guard::Guard;
+use super::options::SoftCallback;
+use super::record::{BlockWord, GRANULE, Record};
+use super::region::Region;
+use super::slab::{LIVE, SLACK};
+use super::state::{State, slab_at};
+use super::{Inner, PoolStats};
+
+impl State {
+    /// Granules of the live block at `ptr`, and the bytes that were asked for; `None` if there is none.
+    pub(super) fn live_at(&mut self, pool: &Inner, ptr: NonNull<u8>) -> Option<(u32, usize)> {
+        let address = ptr.addr().get();
+        let region = self.region_of(address)?;
+        if !address.is_multiple_of(GRANULE) {
+            return None;
+        }
+        if let Record::Slab(slab) = region.head().look(address)
+            && let Some((slot, units)) = slab_at(slab, address)
+        {
+            // SAFETY: slabs live as long as the pool (L1).
+            let record = unsafe { slab.as_ref() }.record(slot).load(Ordering::Relaxed);
+            let requested = units as usize * GRANULE - (record & SLACK) as usize;
+            return (record & LIVE != 0).then_some((units, requested));
+        }
+        let word = Self::word_at(region, pool, address)?;
+        let units = region.heap().len_of(word.block(region.head().offset_of(address)))?;
+        Some((units, units as usize * GRANULE - word.slack()))
+    }
+
+    /// The word of the live block of a heap at `address`.
+    fn word_at(region: &Region, pool: &Inner, address: usize) -> Option<BlockWord> {
+        let word = match region.head().look(address) {
+            Record::Block(word) if word.starts_at(address) => Some(word),
+            _ => pool.odd().get(&address).copied(),
+        };
+        word.filter(|word| !word.is_freed())
+    }
+
+    /// Gives the live block at `ptr` room for `requested` bytes where it lies, if it can.
+    pub(super) fn resize(&mut self, pool: &Inner, ptr: NonNull<u8>, requested: usize) -> bool {
+        let address = ptr.addr().get();
+        let room = requested
+            .max(1)
+            .saturating_add(self.guard.as_ref().map_or(0, Guard::extra));
+        let Ok(units) = u32::try_from(room.div_ceil(GRANULE)) else {
+            return false;
+        };
+        let Some((old_units, old_requested)) = self.live_at(pool, ptr) else {
+            return false;
+        };
+        let Some(region) = self.region_of(address) else {
+            return false;
+        };
+        let (old, bytes) = (old_units as usize * GRANULE, units as usize * GRANULE);
+        if let Record::Slab(slab) = region.head().look(address)
+            && let Some((slot, _)) = slab_at(slab, address)
+        {
+            if requested > old || requested.max(1) + GRANULE <= old {
+                return false;
+            }
+            // SAFETY: slabs live as long as the pool (L1).
+            let record = unsafe { slab.as_ref() }.record(slot);
+            record.store(LIVE | (old - requested) as u32, Ordering::Relaxed);
+            self.count_resize((old_requested, old), (requested, old));
+            return true;
+        }
+        let Some(word) = Self::word_at(region, pool, address) else {
+            return false;
+        };
+        let block = word.block(region.head().offset_of(address));
+        // What stands behind it may only wait in a cache.
+        let fits = region.resize(block, units)
+            || self.settle(pool)
+                && self
+                    .region_of(address)
+                    .is_some_and(|region| region.resize(block, units));
+        let word = BlockWord::new(block, units, requested, self.guard.is_none());
+        let Some(region) = self.region_of(address).filter(|_| fits) else {
+            return false;
+        };
+        match region.head().look(address) {
+            Record::Block(now) if now.starts_at(address) => {
+                region.head().record(address).store(word.0, Ordering::Release);
+            }
+            _ => {
+                pool.odd().insert(address, word);
+            }
+        }
+        self.note_committed();
+        self.count_resize((old_requested, old), (requested, bytes));
+        if let Some(guard) = self.guard.as_mut() {
+            guard.rearm(ptr, requested, bytes);
+        }
+        true
+    }
+
+    fn count_resize(&mut self, old: (usize, usize), new: (usize, usize)) {
+        self.counters.resize_block(old, new);
+        for scope in &mut self.scopes {
+            scope.counters.resize_block(old, new);
+        }
+        self.watch_peak();
+    }
+
+    /// Whether `address` lies inside a live block, or is the start of one.
+    pub(super) fn is_inside_block(&mut self, address: usize) -> bool {
+        let Some(region) = self.region_of(address) else {
+            return false;
+        };
+        let offset = region.head().offset_of(address);
+        let mut ranges = region.heap().live_ranges();
+        ranges.any(|(start, len)| (start..start + len).contains(&offset))
+    }
+
+    /// The soft limit's callback and the figures for it, if it is due.
+    pub(super) fn soft_limit_reached(&mut self, pool: &Inner) -> Option<(SoftCallback, PoolStats)> {
+        let (bytes, callback) = self.options.soft.as_ref()?;
+        let above = self.counters.allocated.current > *bytes;
+        let due = above && !self.soft_reached;
+        self.soft_reached = above;
+        if !due {
+            return None;
+        }
+        let callback = callback.clone();
+        Some((callback, self.stats(pool)))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl State {
+    /// Every law of every heap and slab, and that the counts agree with them.
+    pub(super) fn assert_valid(&mut self, pool: &Inner) {
+        self.settle(pool);
+        self.slabs.assert_valid();
+        let mut held = 0;
+        for region in &self.regions {
+            region.heap().assert_valid();
+            let addresses = region.addresses();
+            for end in [addresses.start, addresses.end - 1] {
+                assert!(super::table::find(end).is_some_and(|head| head == region.head_ptr())); // P2
+            }
+            held += (region.heap().capacity() - region.heap().free_units()) as usize * GRANULE;
+        }
+        // P4: what the heaps have handed out is live, or a slab's own.
+        let slabs = self.slabs.free_bytes() + self.slabs.rest_bytes();
+        assert_eq!(held, self.counters.allocated.current + slabs);
+        let committed: usize = self.regions.iter().map(Region::committed).sum();
+        assert_eq!(committed, self.committed.current);
+    }
+}

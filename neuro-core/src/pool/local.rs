@@ -1,0 +1,121 @@
+//! Which caches this thread has: one table a thread, looked up by the pool's number.
+//!
+//! A thread gets a cache for a pool once it has asked it for a few small blocks. It has at most [`PLACES`] caches; a pool that
+//! meets another in its place takes the place over. What a thread's caches hold goes back when the thread ends.
+//!
+//! Lock order: [`ATTACHED`], registry, pools, odd blocks, address table.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::Once;
+use std::sync::atomic::Ordering;
+
+use super::cache::{Cache, Store};
+use super::{Inner, gate};
+use crate::sync::global::{Mutex, MutexGuard, lock};
+
+/// Caches a thread can have.
+const PLACES: usize = 8;
+
+/// Held while caches come and go, so that neither a thread nor a pool ends while the other lets go of it.
+static ATTACHED: Mutex<()> = Mutex::new(());
+
+struct Place {
+    /// Number of the pool; 0 for none: numbers begin at 1 and are never used twice.
+    pool: Cell<u64>,
+    cache: Cell<Option<NonNull<Cache>>>,
+}
+
+thread_local! {
+    // Without a destructor, so that looking costs no check; `ENDING` has it.
+    static TABLE: [Place; PLACES] = const { [const { Place { pool: Cell::new(0), cache: Cell::new(None) } }; PLACES] };
+    static ENDING: Ending = const { Ending(Cell::new(false)) };
+}
+
+/// Gives the caches back when the thread ends.
+struct Ending(Cell<bool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.set(true);
+        TABLE.with(|table| table.iter().for_each(vacate));
+    }
+}
+
+/// Takes the lock under which caches come and go.
+pub(super) fn lock_attached() -> MutexGuard<'static, ()> {
+    lock(&ATTACHED)
+}
+
+/// This thread's cache of the pool, if it has one.
+#[inline]
+pub(super) fn cache_of(pool: u64) -> Option<NonNull<Cache>> {
+    TABLE.with(|table| {
+        let place = &table[pool as usize % PLACES];
+        if place.pool.get() == pool {
+            place.cache.get()
+        } else {
+            None
+        }
+    })
+}
+
+/// Runs `work` inside this thread's cache of the pool; `None` if it has none or somebody has claimed it.
+#[inline]
+pub(super) fn with_store<R>(pool: u64, work: impl FnOnce(&mut Store) -> R) -> Option<R> {
+    let cache = cache_of(pool)?;
+    // SAFETY: a cache lives until its thread has let go of it, and that is this thread.
+    let (_inside, store) = unsafe { cache.as_ref() }.enter()?;
+    Some(work(store))
+}
+
+/// Whether this thread has a cache of the pool.
+pub(super) fn has_cache(pool: u64) -> bool {
+    cache_of(pool).is_some()
+}
+
+/// Gives this thread a cache of the pool, unless the thread is ending. No lock of a pool is held.
+#[cold]
+pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
+    let ending = ENDING.try_with(|ending| ending.0.get()).unwrap_or(true);
+    if ending {
+        return;
+    }
+    static PREPARED: Once = Once::new();
+    PREPARED.call_once(gate::barrier::prepare);
+    TABLE.with(|table| {
+        let place = &table[number as usize % PLACES];
+        vacate(place);
+        let _attached = lock_attached();
+        let cache = Cache::new(pool);
+        // SAFETY: the caller has a handle or a block of the pool, so it lives.
+        let state = &mut *lock(unsafe { &pool.as_ref().state });
+        if state.adopt(cache) {
+            place.pool.set(number);
+            place.cache.set(Some(cache));
+        } else {
+            // SAFETY: neither owner has used it.
+            unsafe {
+                Cache::let_go(cache);
+                Cache::let_go(cache);
+            }
+        }
+    });
+}
+
+/// Empties a place of the table: what its cache holds goes back to the pool.
+fn vacate(place: &Place) {
+    place.pool.set(0);
+    let Some(cache) = place.cache.take() else { return };
+    let _attached = lock_attached();
+    // SAFETY: this thread has not let go of it.
+    let shared = unsafe { cache.as_ref() };
+    // Relaxed: written under the lock that we hold.
+    if !shared.orphan.load(Ordering::Relaxed) {
+        // SAFETY: a pool makes its caches orphans under that lock before it goes.
+        let state = &mut *lock(unsafe { &shared.pool.as_ref().state });
+        state.dismiss(cache);
+    }
+    // SAFETY: this thread's one time.
+    unsafe { Cache::let_go(cache) };
+}

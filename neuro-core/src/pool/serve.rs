@@ -1,0 +1,338 @@
+//! Handing out and taking back: first without a lock, then with it.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::cache::{Kept, Medium, Store};
+use super::record::{BlockWord, GRANULE, Head, MEDIUM_UNITS, PAGE, Record};
+use super::region::LARGE;
+use super::slab::{LIVE, SLACK, SMALL_UNITS, Slab, Slot};
+use super::state::check_alignment;
+use super::{Init, Inner, MemoryPool, PoolPtr, destroy, local, lock_state, reaper, table};
+use crate::backend::host::{STEP, os};
+use crate::error::{Error, Result};
+use crate::sync::global::try_lock;
+
+/// Small requests without a cache after which a thread gets one.
+const NEWCOMER: u32 = 8;
+const ALREADY_FREE: &str = "the block there is already free";
+const NOT_A_BLOCK: &str = "no block of the pool starts there";
+const NO_POOL: &str = "it lies in no pool";
+
+fn refused(address: usize, reason: &'static str) -> Error {
+    Error::InvalidFree { address, reason }
+}
+
+impl MemoryPool {
+    /// Room for `count` values of `T`, uninitialised, aligned as the pool says and as `T` needs.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the limit or the system leaves no room, and where the bytes overflow;
+    /// [`Error::InvalidArgument`] for an alignment that is not a power of two up to 2 MiB.
+    pub fn allocate<T>(&self, count: usize) -> Result<PoolPtr<T>> {
+        let bytes = count.saturating_mul(size_of::<T>()); // saturated, it is refused below
+        check_alignment(self.alignment())?; // before the maximum, which could hide a wrong one
+        let alignment = self.alignment().max(align_of::<T>());
+        let ptr = self.allocate_bytes(bytes, Some(alignment), Init::Uninit)?;
+        // SAFETY: the block is new, so nobody else's; it is aligned for `T` and holds `count` values of it.
+        Ok(unsafe { PoolPtr::new(ptr.cast(), count) })
+    }
+
+    /// `bytes` bytes as an owned block.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    pub(crate) fn allocate_block(&self, bytes: usize, alignment: Option<usize>, init: Init) -> Result<PoolPtr<u8>> {
+        let ptr = self.allocate_bytes(bytes, alignment, init)?;
+        // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
+        Ok(unsafe { PoolPtr::new(ptr, bytes) })
+    }
+
+    /// A block of at least `bytes` bytes, aligned to `alignment` (the pool's own where `None`), to be freed by its address
+    /// alone with [`free`](Self::free). Zero bytes give a block too, with an address of its own. A block of up to 4 KiB
+    /// occupies a multiple of its alignment.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    #[inline]
+    pub fn allocate_bytes(&self, bytes: usize, alignment: Option<usize>, init: Init) -> Result<NonNull<u8>> {
+        let inner = self.inner();
+        let alignment = alignment.unwrap_or_else(|| inner.alignment());
+        if bytes <= SMALL_UNITS as usize * GRANULE && alignment <= PAGE && alignment.is_power_of_two() {
+            // A slot that is a multiple of the alignment long starts on one: slabs start on a page.
+            let length = bytes.max(1).next_multiple_of(alignment.max(GRANULE));
+            let units = (length / GRANULE) as u32;
+            if let Some(Some(ptr)) = local::with_store(inner.number, |store| store.take(units, bytes)) {
+                if init == Init::Zeroed {
+                    // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
+                    unsafe { ptr.write_bytes(0, bytes) };
+                }
+                return Ok(ptr);
+            }
+        }
+        self.allocate_slowly(bytes, alignment, init)
+    }
+
+    #[inline(never)]
+    fn allocate_slowly(&self, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
+        let inner = self.inner();
+        let units = bytes.div_ceil(GRANULE);
+        if alignment <= GRANULE && alignment.is_power_of_two() {
+            if units > SMALL_UNITS as usize && units <= MEDIUM_UNITS as usize {
+                let take = |store: &mut Store| store.take_medium(units as u32, bytes);
+                if let Some(Some(ptr)) = local::with_store(inner.number, take) {
+                    if init == Init::Zeroed {
+                        // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
+                        unsafe { ptr.write_bytes(0, bytes) };
+                    }
+                    return Ok(ptr);
+                }
+            }
+        }
+        if units <= MEDIUM_UNITS as usize && !local::has_cache(inner.number) {
+            // Relaxed: it says how lively the pool is, roughly.
+            if inner.newcomers.fetch_add(1, Ordering::Relaxed) >= NEWCOMER {
+                local::attach(self.0, inner.number);
+            }
+        }
+        let mut state = lock_state(inner);
+        let given = state.allocate(inner, bytes, alignment)?;
+        let callback = state.soft_limit_reached(inner);
+        let wake = state.options.decay.is_some() && !reaper::is_awake();
+        drop(state);
+        if init == Init::Zeroed && !given.dirty.is_empty() {
+            // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
+            unsafe { zero(given.ptr.add(given.dirty.start), given.dirty.len()) };
+        }
+        if wake {
+            reaper::wake();
+        }
+        if let Some((callback, stats)) = callback {
+            callback(&stats);
+        }
+        Ok(given.ptr)
+    }
+
+    /// Returns the block at `address` to its pool, whichever that is. From any thread; it waits for no allocation.
+    ///
+    /// # Errors
+    /// [`Error::InvalidFree`] where no live block starts there: not from a pool, inside a block, or freed before. Nothing
+    /// is changed then. [`Error::Corrupted`] from a pool in debug mode: the block is freed, but was written behind its end.
+    ///
+    /// # Safety
+    /// If a live block starts at `address`, nobody uses it after this call. An address that was freed before is told as
+    /// long as its pool lives and has not handed it out again; two threads must not free the same block at the same moment.
+    #[inline]
+    pub unsafe fn free(address: NonNull<u8>) -> Result<()> {
+        let at = address.addr().get();
+        let head = table::find(at).ok_or_else(|| refused(at, NO_POOL))?;
+        // SAFETY: the table names a region while the pool has it. If a live block starts at `address`, it keeps both, and it
+        // is the caller's, so nobody else frees it; if not, the caller vouches that the pool lives.
+        let head = unsafe { head.as_ref() };
+        match head.look(at) {
+            Record::Slab(slab) => {
+                // SAFETY: slabs live as long as the pool (L1).
+                let slab = unsafe { slab.as_ref() };
+                match slab.slot_at(at) {
+                    Some((slot, units)) => free_small(address, head, slab, slot, units),
+                    None => free_odd(address, head),
+                }
+            }
+            Record::Block(word) if word.starts_at(at) => free_recorded(address, head, word),
+            _ => free_odd(address, head),
+        }
+    }
+
+    /// Gives the block at `address` room for `new_bytes`: where it lies if it can stay, else elsewhere in the same pool,
+    /// with the contents of the shorter length moved. Returns its address.
+    ///
+    /// # Errors
+    /// As [`allocate_bytes`](Self::allocate_bytes) and [`free`](Self::free); the old block is then as it was.
+    ///
+    /// # Safety
+    /// As [`free`](Self::free), if the address returned is another one.
+    pub unsafe fn reallocate(address: NonNull<u8>, new_bytes: usize, alignment: Option<usize>) -> Result<NonNull<u8>> {
+        let at = address.addr().get();
+        let head = table::find(at).ok_or_else(|| refused(at, NO_POOL))?;
+        // SAFETY: as in `free`. The block is not given up before the end, so it keeps the pool without a handle.
+        let pool = ManuallyDrop::new(MemoryPool(unsafe { head.as_ref() }.pool));
+        let inner = pool.inner();
+        let mut state = lock_state(inner);
+        let (_, old_bytes) = state
+            .live_at(inner, address)
+            .ok_or_else(|| refused(at, "no live block starts there"))?;
+        let alignment = alignment.unwrap_or_else(|| inner.alignment());
+        check_alignment(alignment)?;
+        if at.is_multiple_of(alignment) && state.resize(inner, address, new_bytes) {
+            return Ok(address);
+        }
+        drop(state);
+        let new = pool.allocate_bytes(new_bytes, Some(alignment), Init::Uninit)?;
+        // SAFETY: both blocks are live, distinct, and at least that long; the caller owns the old one.
+        unsafe {
+            new.copy_from_nonoverlapping(address, old_bytes.min(new_bytes));
+            Self::free(address)?;
+        }
+        Ok(new)
+    }
+}
+
+/// What a cache had no room for, and what to do about it under the lock.
+enum Full {
+    /// Nothing: no cache, or a block that none holds.
+    No,
+    /// Half of the magazine of this class goes back, too.
+    Magazine(u32),
+    /// This block takes the place of the other that is there.
+    Place(Medium, usize),
+}
+
+#[inline]
+fn free_small(address: NonNull<u8>, head: &Head, slab: &Slab, slot: usize, units: u32) -> Result<()> {
+    let record = slab.record(slot);
+    let was = record.load(Ordering::Relaxed);
+    if was & LIVE == 0 {
+        return Err(refused(address.addr().get(), ALREADY_FREE));
+    }
+    record.store(was & !LIVE, Ordering::Relaxed);
+    let requested = units as usize * GRANULE - (was & SLACK) as usize;
+    let slot = Slot {
+        ptr: address,
+        record: NonNull::from(record),
+    };
+    // Read now: once the block is in the cache, it no longer keeps its pool.
+    let (number, pool) = (head.number, head.pool);
+    match local::with_store(number, |store| store.keep(slot, units, requested)) {
+        Some(Kept::Yes) => Ok(()),
+        Some(Kept::AndFold) => {
+            fold(number, pool);
+            Ok(())
+        }
+        Some(Kept::No) => give_back(pool, address, Full::Magazine(units)),
+        None => give_back(pool, address, Full::No),
+    }
+}
+
+fn free_recorded(address: NonNull<u8>, head: &Head, word: BlockWord) -> Result<()> {
+    let at = address.addr().get();
+    let record = head.record(at);
+    let exchanged = record.compare_exchange(word.0, word.freed().0, Ordering::AcqRel, Ordering::Relaxed);
+    if word.is_freed() || exchanged.is_err() {
+        return Err(refused(at, ALREADY_FREE));
+    }
+    let Some(units) = word.medium_units() else {
+        return give_back(head.pool, address, Full::No);
+    };
+    let medium = Medium {
+        ptr: address,
+        record: NonNull::from(record),
+        units,
+    };
+    let requested = units as usize * GRANULE - word.slack();
+    let (number, pool) = (head.number, head.pool);
+    match local::with_store(number, |store| store.keep_medium(medium, requested)) {
+        Some(Kept::Yes) => Ok(()),
+        Some(Kept::AndFold) => {
+            fold(number, pool);
+            Ok(())
+        }
+        Some(Kept::No) => give_back(pool, address, Full::Place(medium, requested)),
+        None => give_back(pool, address, Full::No),
+    }
+}
+
+/// A block that stands in the map, since its page has another record; or none at all.
+#[cold]
+fn free_odd(address: NonNull<u8>, head: &Head) -> Result<()> {
+    let at = address.addr().get();
+    // SAFETY: as in `MemoryPool::free`.
+    let pool = unsafe { head.pool.as_ref() };
+    let mut odd = pool.odd();
+    match odd.get_mut(&at) {
+        Some(word) if word.is_freed() => Err(refused(at, ALREADY_FREE)),
+        Some(word) => {
+            *word = word.freed();
+            drop(odd);
+            give_back(head.pool, address, Full::No)
+        }
+        None => {
+            drop(odd);
+            // Nobody uses the lock for long, and an error is worth it: is it free memory, or inside a block?
+            let inside = lock_state(pool).is_inside_block(at);
+            Err(refused(at, if inside { NOT_A_BLOCK } else { ALREADY_FREE }))
+        }
+    }
+}
+
+/// Folds this thread's counts, if the lock is free.
+#[cold]
+fn fold(number: u64, pool: NonNull<Inner>) {
+    local::with_store(number, |store| {
+        // SAFETY: a pool takes its caches away, behind their gates, before it goes. We are inside, so it is there.
+        let pool = unsafe { pool.as_ref() };
+        if let Some(mut state) = try_lock(&pool.state) {
+            state.counters.fold(&mut store.drift);
+        }
+    });
+}
+
+/// Brings a block whose record says that it was freed to the pool: under the lock if nobody has it, else by the pending list.
+fn give_back(pool: NonNull<Inner>, address: NonNull<u8>, full: Full) -> Result<()> {
+    // SAFETY: the block counts as live until the pool has taken it back, so the pool lives until then.
+    let inner = unsafe { pool.as_ref() };
+    let mut state = match try_lock(&inner.state) {
+        Some(state) => state,
+        // A guard looks at freed memory and marks it, so with one the lock is waited for.
+        // SAFETY: the block is 64 bytes long at least, aligned to 64, and nobody's.
+        None if !inner.is_guarded() && unsafe { inner.pending.push(address) } => return Ok(()),
+        None => lock_state(inner),
+    };
+    state.drain(inner);
+    let told = state.free(inner, address, full_place(&full));
+    if let Full::Magazine(units) = full {
+        local::with_store(inner.number, |store| state.spill(store, units));
+    }
+    let abandoned = state.is_abandoned();
+    let wake = state.options.decay.is_some() && !abandoned && !reaper::is_awake();
+    drop(state);
+    if abandoned {
+        // SAFETY: no handle and no block is left, both counted under the lock that we held: nobody can reach it.
+        unsafe { destroy(pool) };
+    }
+    if wake {
+        reaper::wake();
+    }
+    told.map_or(Ok(()), |what| Err(Error::Corrupted { op: "free", what }))
+}
+
+fn full_place(full: &Full) -> Option<(Medium, usize)> {
+    match *full {
+        Full::Place(medium, requested) => Some((medium, requested)),
+        _ => None,
+    }
+}
+
+/// Makes `len` bytes at `start` zero.
+///
+/// # Safety
+/// They are committed memory of a block that the caller owns.
+unsafe fn zero(start: NonNull<u8>, len: usize) {
+    if len >= LARGE {
+        // Fresh pages cost nothing until they are touched. Whole steps only: a discard that ends inside a huge page makes the
+        // system split it, and the next touch pays.
+        let head = start.as_ptr().align_offset(STEP);
+        let steps = (len - head) / STEP * STEP;
+        // SAFETY: `head < STEP <= len`; the three parts lie in the caller's bytes, and the middle one is whole pages of
+        // private anonymous memory.
+        unsafe {
+            if os::discard(start.add(head), steps).is_ok() {
+                start.write_bytes(0, head);
+                start.add(head + steps).write_bytes(0, len - head - steps);
+                return;
+            }
+        }
+    }
+    // SAFETY: the caller's bytes.
+    unsafe { start.write_bytes(0, len) }
+}

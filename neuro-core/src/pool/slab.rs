@@ -1,0 +1,416 @@
+//! Slabs: blocks of the heap that are cut into equal slots for requests of up to 4 KiB.
+//!
+//! Every multiple of the granule up to 4 KiB is a class of its own, so a slot is never longer than the granule makes it. A
+//! slab covers whole pages; the first of a class is small, later ones grow with the class, up to 64 KiB.
+//!
+//! ```text
+//! slab     | slot | slot | slot | …            one block of the heap
+//! records  one word a slot: LIVE | bytes beyond those asked for    (read and written by whoever has the slot, without a lock)
+//! bits     one bit a slot: neither live nor in a thread's cache    (under the pool's lock)
+//! ```
+//!
+//! Invariants:
+//! - L1: a `Slab`'s memory is not given back before its pool is gone: who follows a stale record finds a slab, if another.
+//! - L2: a slot is live, or waits in one cache or the pending list, or has its bit set: exactly one of them.
+//! - L3: `partial` of a class lists, from the highest address to the lowest, the slabs with a bit set.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use super::record::{GRANULE, PAGE};
+use crate::heap::Block;
+
+/// Largest slot, in granules: 4 KiB.
+pub(super) const SMALL_UNITS: u32 = 64;
+/// Longest slab.
+const FULL_BYTES: usize = 64 << 10;
+/// Most slots of a slab.
+const MAX_SLOTS: usize = 512;
+/// The slot is somebody's.
+pub(super) const LIVE: u32 = 1 << 31;
+/// The bytes of the slot beyond those asked for.
+pub(super) const SLACK: u32 = 0x1fff;
+
+/// A slot that is nobody's, on its way from or to a slab.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) ptr: NonNull<u8>,
+    pub(super) record: NonNull<AtomicU32>,
+}
+
+/// The part of a slab that is read without a lock.
+#[repr(align(64))]
+pub(super) struct Slab {
+    /// Address of the first slot; 0 while the slab is not in use.
+    start: AtomicUsize,
+    /// Granules of a slot, and slots.
+    units: AtomicU32,
+    slots: AtomicU32,
+    pub(super) id: u32,
+    records: Box<[AtomicU32]>,
+}
+
+impl Slab {
+    /// The slot that starts at `address`, and its granules.
+    #[inline]
+    pub(super) fn slot_at(&self, address: usize) -> Option<(usize, u32)> {
+        let offset = address.wrapping_sub(self.start.load(Ordering::Relaxed));
+        let units = self.units.load(Ordering::Relaxed);
+        let granules = offset / GRANULE;
+        // A slab has at most 1,024 granules: 2^16 over the slot's length, rounded up, divides them exactly (tested).
+        let slot = (granules & 0x3ff) * ((1 << 16) / units.max(1) as usize + 1) >> 16;
+        let fits = slot * units as usize * GRANULE == offset && slot < self.slots.load(Ordering::Relaxed) as usize;
+        fits.then_some((slot, units))
+    }
+
+    /// The record of a slot that [`slot_at`](Self::slot_at) gave.
+    #[inline]
+    pub(super) fn record(&self, slot: usize) -> &AtomicU32 {
+        &self.records[slot]
+    }
+}
+
+/// The part of a slab that the pool's lock guards.
+struct SlabState {
+    start: NonNull<u8>,
+    block: Block,
+    /// Bytes of the block, and of the pages that have a record of it.
+    length: usize,
+    bytes: usize,
+    units: u32,
+    slots: u32,
+    free: u32,
+    bits: [u64; MAX_SLOTS / 64],
+}
+
+#[derive(Default)]
+struct Class {
+    partial: Vec<(usize, u32)>,
+    /// Slots of all slabs of the class, and those with their bit set.
+    slots: usize,
+    free: usize,
+}
+
+/// All slabs of a pool.
+#[derive(Default)]
+pub(super) struct Slabs {
+    shared: Vec<Box<Slab>>,
+    states: Vec<Option<SlabState>>,
+    /// By granules of a slot, less one. Empty until the first slab.
+    classes: Vec<Class>,
+    records: usize,
+}
+
+/// A slab to be made: its bytes, whole pages, and its slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Plan {
+    pub(super) bytes: usize,
+    slots: u32,
+}
+
+/// A slab that was taken out, to be given back to the heap.
+pub(super) struct Gone {
+    pub(super) start: NonNull<u8>,
+    pub(super) block: Block,
+    /// Bytes whose pages have a record of it.
+    pub(super) bytes: usize,
+}
+
+impl Slabs {
+    /// A free slot of the class, from the slab at the lowest address.
+    pub(super) fn take(&mut self, units: u32) -> Option<Slot> {
+        let class = self.classes.get_mut(units as usize - 1)?;
+        let &(_, id) = class.partial.last()?;
+        let state = self.states[id as usize].as_mut()?;
+        let word = state.bits.iter().position(|&bits| bits != 0)?;
+        let slot = word * 64 + state.bits[word].trailing_zeros() as usize;
+        state.bits[word] &= state.bits[word] - 1;
+        state.free -= 1;
+        class.free -= 1;
+        if state.free == 0 {
+            class.partial.pop();
+        }
+        // SAFETY: `slot < slots`, and the slab's block has that many slots of this length.
+        let ptr = unsafe { state.start.add(slot * units as usize * GRANULE) };
+        let record = NonNull::from(self.shared[id as usize].record(slot));
+        Some(Slot { ptr, record })
+    }
+
+    /// Takes a slot back that is nobody's. The slab's number if all of it is free now and the class can do without.
+    pub(super) fn give(&mut self, slab: &Slab, slot: usize) -> Option<u32> {
+        let id = slab.id;
+        let state = self.states[id as usize].as_mut()?;
+        let class = &mut self.classes[state.units as usize - 1];
+        debug_assert!(state.bits[slot / 64] >> (slot % 64) & 1 == 0, "L2");
+        state.bits[slot / 64] |= 1 << (slot % 64);
+        state.free += 1;
+        class.free += 1;
+        if state.free == 1 {
+            let address = state.start.addr().get();
+            let at = class.partial.partition_point(|&(other, _)| other > address);
+            class.partial.insert(at, (address, id));
+        }
+        (state.free == state.slots && class.free > state.slots as usize).then_some(id)
+    }
+
+    /// The next slab of a class: as long as what the class has already, within its bounds.
+    pub(super) fn plan(&self, units: u32) -> Plan {
+        let slot = units as usize * GRANULE;
+        let most = (FULL_BYTES / slot).min(MAX_SLOTS);
+        let has = self.classes.get(units as usize - 1).map_or(0, |class| class.slots);
+        let wanted = has.clamp(4, most) * slot;
+        let bytes = wanted.next_multiple_of(PAGE);
+        Plan {
+            bytes,
+            slots: (bytes / slot).min(most) as u32,
+        }
+    }
+
+    /// A new slab in `block`, which starts at `start`. Its shared part, for the records of its pages.
+    pub(super) fn add(&mut self, units: u32, plan: Plan, block: Block, start: NonNull<u8>) -> &Slab {
+        if self.classes.is_empty() {
+            self.classes.resize_with(SMALL_UNITS as usize, Class::default);
+        }
+        let slots = plan.slots as usize;
+        let vacant = |index: &usize| {
+            let room = self.shared[*index].records.len();
+            self.states[*index].is_none() && room >= slots && room <= 2 * slots + 64
+        };
+        let id = match (0..self.states.len()).find(vacant) {
+            Some(id) => id,
+            None => {
+                self.records += slots;
+                self.shared.push(Box::new(Slab {
+                    start: AtomicUsize::new(0),
+                    units: AtomicU32::new(1),
+                    slots: AtomicU32::new(0),
+                    id: self.shared.len() as u32,
+                    records: (0..slots).map(|_| AtomicU32::new(0)).collect(),
+                }));
+                self.states.push(None);
+                self.states.len() - 1
+            }
+        };
+        let mut bits = [0; MAX_SLOTS / 64];
+        for slot in 0..slots {
+            bits[slot / 64] |= 1 << (slot % 64);
+        }
+        self.states[id] = Some(SlabState {
+            start,
+            block,
+            length: plan.bytes,
+            bytes: plan.bytes,
+            units,
+            slots: plan.slots,
+            free: plan.slots,
+            bits,
+        });
+        let class = &mut self.classes[units as usize - 1];
+        class.slots += slots;
+        class.free += slots;
+        let address = start.addr().get();
+        let at = class.partial.partition_point(|&(other, _)| other > address);
+        class.partial.insert(at, (address, id as u32));
+        let slab = &self.shared[id];
+        slab.start.store(address, Ordering::Relaxed);
+        slab.units.store(units, Ordering::Relaxed);
+        slab.slots.store(plan.slots, Ordering::Relaxed);
+        slab
+    }
+
+    /// Takes a slab out, all of whose slots are free.
+    pub(super) fn remove(&mut self, id: u32) -> Option<Gone> {
+        let state = self.states[id as usize].take()?;
+        debug_assert_eq!(state.free, state.slots);
+        let class = &mut self.classes[state.units as usize - 1];
+        class.slots -= state.slots as usize;
+        class.free -= state.slots as usize;
+        class.partial.retain(|&(_, other)| other != id);
+        self.shared[id as usize].start.store(0, Ordering::Relaxed);
+        self.shared[id as usize].slots.store(0, Ordering::Relaxed);
+        Some(Gone {
+            start: state.start,
+            block: state.block,
+            bytes: state.bytes,
+        })
+    }
+
+    /// Numbers of the slabs all of whose slots are free.
+    pub(super) fn empty(&self) -> Vec<u32> {
+        let partial = self.classes.iter().flat_map(|class| &class.partial);
+        partial
+            .map(|&(_, id)| id)
+            .filter(|&id| {
+                self.states[id as usize]
+                    .as_ref()
+                    .is_some_and(|state| state.free == state.slots)
+            })
+            .collect()
+    }
+
+    /// Cuts every slab short behind its last slot that is in use. Each one's block and the granules that it keeps, of which
+    /// there is at least one.
+    pub(super) fn shorten(&mut self) -> Vec<(NonNull<u8>, Block, u32)> {
+        let mut cut = Vec::new();
+        for (id, state) in self.states.iter_mut().enumerate() {
+            let Some(state) = state.as_mut() else { continue };
+            let in_use = |&slot: &u32| state.bits[slot as usize / 64] >> (slot % 64) & 1 == 0;
+            let Some(last) = (0..state.slots).rev().find(in_use) else {
+                continue;
+            };
+            let kept = last + 1;
+            let gone = state.slots - kept;
+            if state.length == (kept * state.units) as usize * GRANULE {
+                continue;
+            }
+            for slot in kept..state.slots {
+                state.bits[slot as usize / 64] &= !(1 << (slot % 64));
+            }
+            let class = &mut self.classes[state.units as usize - 1];
+            class.slots -= gone as usize;
+            class.free -= gone as usize;
+            state.slots = kept;
+            state.length = (kept * state.units) as usize * GRANULE;
+            state.free -= gone;
+            if state.free == 0 {
+                class.partial.retain(|&(_, other)| other as usize != id);
+            }
+            self.shared[id].slots.store(kept, Ordering::Relaxed);
+            cut.push((state.start, state.block, kept * state.units));
+        }
+        cut
+    }
+
+    /// Pages beyond a slab that was cut short have no record of it any more.
+    pub(super) fn set_bytes(&mut self, start: usize, bytes: usize) {
+        let of_it = |state: &&mut SlabState| state.start.addr().get() == start;
+        if let Some(state) = self.states.iter_mut().flatten().find(of_it) {
+            state.bytes = bytes;
+        }
+    }
+
+    /// Bytes of slabs behind their last slot.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn rest_bytes(&self) -> usize {
+        let states = self.states.iter().flatten();
+        states
+            .map(|state| state.length - (state.slots * state.units) as usize * GRANULE)
+            .sum()
+    }
+
+    /// Every count agrees with the bits.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn assert_valid(&self) {
+        for (units, class) in self.classes.iter().enumerate() {
+            assert!(class.partial.windows(2).all(|pair| pair[0].0 > pair[1].0), "L3: order");
+            let of_class = |state: &&SlabState| state.units as usize == units + 1;
+            let states: Vec<_> = self.states.iter().flatten().filter(of_class).collect();
+            assert_eq!(
+                class.slots,
+                states.iter().map(|state| state.slots as usize).sum::<usize>()
+            );
+            assert_eq!(
+                class.free,
+                states.iter().map(|state| state.free as usize).sum::<usize>()
+            );
+            assert_eq!(
+                class.partial.len(),
+                states.iter().filter(|state| state.free > 0).count(),
+                "L3"
+            );
+            for state in states {
+                let set: u32 = state.bits.iter().map(|bits| bits.count_ones()).sum();
+                assert_eq!(set, state.free);
+            }
+        }
+    }
+
+    /// Bytes in slots that are nobody's, those in caches not counted.
+    pub(super) fn free_bytes(&self) -> usize {
+        let classes = self.classes.iter().enumerate();
+        classes
+            .map(|(less_one, class)| (less_one + 1) * GRANULE * class.free)
+            .sum()
+    }
+
+    /// Bytes of bookkeeping.
+    pub(super) fn side_bytes(&self) -> usize {
+        let partial: usize = self.classes.iter().map(|class| class.partial.capacity()).sum();
+        self.shared.capacity() * size_of::<Box<Slab>>()
+            + self.shared.len() * size_of::<Slab>()
+            + self.records * size_of::<AtomicU32>()
+            + self.states.capacity() * size_of::<Option<SlabState>>()
+            + self.classes.capacity() * size_of::<Class>()
+            + partial * size_of::<(usize, u32)>()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::Tag;
+
+    const BLOCK: Block = Block {
+        offset: 0,
+        node: 0,
+        tag: Tag::IDLE,
+    };
+
+    /// For every class and plan: each address in the slab is told apart, slots from insides; slots fit in the slab.
+    #[test]
+    fn every_slot_is_found_and_nothing_else() {
+        for units in 1..=SMALL_UNITS {
+            let mut slabs = Slabs::default();
+            let start = NonNull::new(std::ptr::without_provenance_mut::<u8>(1 << 20)).unwrap();
+            while slabs.plan(units).bytes < FULL_BYTES - PAGE {
+                let plan = slabs.plan(units);
+                let slot = units as usize * GRANULE;
+                assert!(plan.slots as usize * slot <= plan.bytes && plan.bytes <= FULL_BYTES);
+                assert!(plan.bytes - plan.slots as usize * slot < slot || plan.slots as usize == MAX_SLOTS);
+                let slab = slabs.add(units, plan, BLOCK, start);
+                for granule in 0..plan.bytes / GRANULE + 2 {
+                    let expected = (granule % units as usize == 0 && granule / (units as usize) < plan.slots as usize)
+                        .then_some((granule / units as usize, units));
+                    assert_eq!(
+                        slab.slot_at((1 << 20) + granule * GRANULE),
+                        expected,
+                        "{units} {granule}"
+                    );
+                }
+                assert_eq!(slab.slot_at((1 << 20) - GRANULE), None);
+                assert_eq!(slab.slot_at((1 << 20) + 1), None);
+                if plan.slots as usize == MAX_SLOTS {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slab_comes_and_goes_with_its_slots() {
+        let mut slabs = Slabs::default();
+        assert!(slabs.take(3).is_none());
+        let start = NonNull::new(std::ptr::without_provenance_mut::<u8>(1 << 20)).unwrap();
+        let plan = slabs.plan(3);
+        slabs.add(3, plan, BLOCK, start);
+        let slots: Vec<_> = (0..plan.slots).map(|_| slabs.take(3).unwrap()).collect();
+        assert!(slabs.take(3).is_none());
+        slabs.assert_valid();
+        for slot in &slots {
+            let slab = NonNull::from(&*slabs.shared[0]);
+            // SAFETY: slabs are not moved or freed while `slabs` lives.
+            let slab = unsafe { slab.as_ref() };
+            let (number, units) = slab.slot_at(slot.ptr.addr().get()).unwrap();
+            assert_eq!(
+                (units, slabs.give(slab, number)),
+                (3, None),
+                "the last slab of a class stays"
+            );
+        }
+        slabs.assert_valid();
+        assert_eq!(slabs.empty(), vec![0]);
+        assert_eq!(slabs.remove(0).unwrap().bytes, plan.bytes);
+        assert!(slabs.empty().is_empty() && slabs.free_bytes() == 0);
+        slabs.assert_valid();
+    }
+}
