@@ -10,6 +10,7 @@
 //! - C1: only who is inside the gate, or has claimed it, touches the store.
 //! - C2: what lies in a cache is nobody's block: its record says that it is not live.
 //! - C3: a cache is freed when both its thread and its pool have let go of it.
+//! - C4: `STARTS[class] <= ends[class] <= STARTS[class + 1]`, and the places of a class below its end hold a slot.
 
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
@@ -50,6 +51,10 @@ const STARTS: [u16; CLASSES + 1] = {
 };
 const SLOTS: usize = STARTS[CLASSES] as usize;
 
+/// What a hit counts in a score of misses that count one, and where the score ends.
+const HIT: i8 = 16;
+const MOST_SCORE: i8 = 100;
+
 /// A medium block of the heap that waits.
 #[derive(Clone, Copy)]
 pub(super) struct Medium {
@@ -66,14 +71,19 @@ pub(super) enum Kept {
     AndFold,
     /// No room: the block is still the caller's.
     No,
+    /// The same, and it is not worth to make room.
+    Unwanted,
 }
 
 /// What lies behind the gate.
 pub(super) struct Store {
-    counts: [u16; CLASSES],
+    /// Where the next slot of each class goes: between its two [`STARTS`] (C4).
+    ends: [u16; CLASSES],
     slots: Box<[Option<Slot>; SLOTS]>,
     medium: [Option<Medium>; PLACES],
     medium_bytes: usize,
+    /// How well medium blocks are asked for again: rises with each hit, falls with each miss.
+    score: i8,
     pub(super) drift: Drift,
 }
 
@@ -97,10 +107,11 @@ impl Cache {
         let cache = Box::new(Cache {
             gate: Gate::new(false),
             store: UnsafeCell::new(Store {
-                counts: [0; CLASSES],
+                ends: *STARTS.first_chunk().unwrap_or(&[0; CLASSES]),
                 slots: Box::new([None; SLOTS]),
                 medium: [None; PLACES],
                 medium_bytes: 0,
+                score: 0,
                 drift: Drift::default(),
             }),
             pool,
@@ -154,13 +165,13 @@ impl Store {
     #[inline]
     pub(super) fn take(&mut self, units: u32, requested: usize) -> Option<NonNull<u8>> {
         let class = units as usize - 1;
-        let count = self.counts[class];
-        if count == 0 || self.drift.is_far() {
+        let end = self.ends[class];
+        if end == STARTS[class] || self.drift.is_far() {
             return None;
         }
-        let slot = self.slots[(STARTS[class] + count - 1) as usize]?;
-        self.counts[class] = count - 1;
-        Some(self.hand_out(slot, units, requested))
+        let slot = *self.slots.get(usize::from(end) - 1)?;
+        self.ends[class] = end - 1;
+        Some(self.hand_out(slot?, units, requested))
     }
 
     /// Makes a slot live and counts it.
@@ -187,12 +198,12 @@ impl Store {
     #[inline]
     pub(super) fn put(&mut self, slot: Slot, units: u32) -> bool {
         let class = units as usize - 1;
-        let at = STARTS[class] + self.counts[class];
-        if at == STARTS[class + 1] {
+        let end = self.ends[class];
+        if end == STARTS[class + 1] {
             return false;
         }
-        self.slots[at as usize] = Some(slot);
-        self.counts[class] += 1;
+        self.slots[usize::from(end)] = Some(slot);
+        self.ends[class] = end + 1;
         true
     }
 
@@ -204,14 +215,21 @@ impl Store {
     /// Takes a slot out, to be given back to the pool.
     pub(super) fn pop(&mut self, units: u32) -> Option<Slot> {
         let class = units as usize - 1;
-        self.counts[class] = self.counts[class].checked_sub(1)?;
-        self.slots[(STARTS[class] + self.counts[class]) as usize]
+        if self.ends[class] == STARTS[class] {
+            return None;
+        }
+        self.ends[class] -= 1;
+        self.slots[usize::from(self.ends[class])]
     }
 
     /// A medium block of exactly `units` granules, live.
     pub(super) fn take_medium(&mut self, units: u32, requested: usize) -> Option<NonNull<u8>> {
         let place = &mut self.medium[place_of(units)];
-        let medium = place.filter(|medium| medium.units == units)?;
+        let Some(medium) = place.filter(|medium| medium.units == units) else {
+            self.score = (self.score - 1).max(-HIT);
+            return None;
+        };
+        self.score = (self.score + HIT).min(MOST_SCORE);
         *place = None;
         let bytes = units as usize * GRANULE;
         self.medium_bytes -= bytes;
@@ -229,7 +247,8 @@ impl Store {
         let bytes = medium.units as usize * GRANULE;
         let place = &mut self.medium[place_of(medium.units)];
         if place.is_some() || self.medium_bytes + bytes > MEDIUM_BYTES {
-            return Kept::No;
+            // Lengths that are never asked for twice are not worth it, and the score finds out.
+            return if self.score < 0 { Kept::Unwanted } else { Kept::No };
         }
         self.medium_bytes += bytes;
         *place = Some(medium);
@@ -257,11 +276,12 @@ impl Store {
 
     /// Blocks and bytes that wait here.
     pub(super) fn contents(&self) -> (usize, usize) {
-        let small = self.counts.iter().enumerate();
-        let bytes: usize = small
-            .map(|(class, &count)| (class + 1) * GRANULE * usize::from(count))
-            .sum();
-        let blocks: usize = self.counts.iter().map(|&count| usize::from(count)).sum();
+        let (mut blocks, mut bytes) = (0, 0);
+        for class in 0..CLASSES {
+            let count = usize::from(self.ends[class] - STARTS[class]);
+            blocks += count;
+            bytes += count * (class + 1) * GRANULE;
+        }
         let medium = self.medium.iter().flatten().count();
         (blocks + medium, bytes + self.medium_bytes)
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::cache::{Cache, Store};
 use super::gate::barrier;
+use super::record::Record;
 use super::slab::SMALL_UNITS;
 use super::state::State;
 use super::{Inner, local};
@@ -85,8 +86,8 @@ impl State {
         let address = ptr.addr().get();
         let Some(region) = self.region_of(address) else { return };
         let offset = region.head().offset_of(address);
-        if let super::record::Record::Block(word) = region.head().look(address) {
-            region.head().record(address).store(0, Ordering::Release);
+        if let (Record::Block(word), place) = region.head().look(address) {
+            place.store(0, Ordering::Release);
             region.free(word.block(offset));
         }
     }

@@ -9,7 +9,7 @@
 //! One of the two sees the other: that is Dekker's protocol, which needs a full barrier between the store and the load on both
 //! sides. The owner goes through millions of times between two claims, so the claimer pays for both: the heavy barrier makes
 //! every running thread of the process pass a full barrier (`membarrier`), and the light one only stops the compiler. Where
-//! the system has no such call, the light barrier is a real one.
+//! the system has no such call, there are no caches.
 //!
 //! Claimers hold the pool's lock, so there is one at a time. The owner never waits for that lock inside.
 //!
@@ -91,34 +91,25 @@ fn pause(_: u32) {
 pub(super) mod barrier {
     use super::{Ordering, fence};
     use crate::backend::host::os;
-    use std::sync::atomic::{AtomicBool, compiler_fence};
+    use std::sync::atomic::compiler_fence;
 
-    /// Whether the system runs a barrier on all threads when asked to.
-    static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
-
-    /// Asks the system for its part. Before the first cache; in a forked child once more.
-    pub(in super::super) fn prepare() {
-        ASYMMETRIC.store(os::register_barrier().is_ok(), Ordering::SeqCst);
+    /// Asks the system for its part, before the first cache, and in a forked child once more. Whether it can.
+    pub(in super::super) fn prepare() -> bool {
+        os::register_barrier().is_ok()
     }
 
     /// The owner's side.
     #[inline]
     pub(super) fn light() {
-        if ASYMMETRIC.load(Ordering::Relaxed) {
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            fence(Ordering::SeqCst);
-        }
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// The claimer's side: after it, every thread sees the stores before it, and their earlier stores are seen here.
     pub(in super::super) fn heavy() {
         fence(Ordering::SeqCst);
-        if ASYMMETRIC.load(Ordering::Relaxed) && os::barrier_on_all_threads().is_err() {
-            // Forbidden since it was registered (by a sandbox). From now on owners pay for themselves; one that has read the
-            // flag already has its store out long before this is over: it leaves a processor's buffer within
-            // microseconds, or at the switch to another thread.
-            ASYMMETRIC.store(false, Ordering::SeqCst);
+        if os::barrier_on_all_threads().is_err() {
+            // Forbidden since it was registered, by a sandbox. A store leaves a processor's buffer within microseconds, and
+            // a thread that is put to sleep passes a barrier: this is long enough for either.
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
@@ -129,7 +120,9 @@ pub(super) mod barrier {
 pub(super) mod barrier {
     use super::{Ordering, fence, order};
 
-    pub(in super::super) fn prepare() {}
+    pub(in super::super) fn prepare() -> bool {
+        true
+    }
 
     pub(super) fn light() {
         if order::has_light() {

@@ -22,8 +22,13 @@ const MAX_REGION_UNITS: usize = u32::MAX as usize;
 const LEAST_FLUSH: usize = 16 << 20;
 
 impl State {
-    /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
+    /// `units` granules on a multiple of `align`, in memory that a region holds: the common case, without a detour.
     #[inline]
+    pub(super) fn reuse(&mut self, units: u32, align: u32) -> Option<Placed> {
+        self.regions.iter_mut().find_map(|region| region.reuse(units, align))
+    }
+
+    /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
     pub(super) fn place(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
         match self.place_within(pool, units, align) {
             Ok(None) | Err(_) => self.place_at_last(pool, units, align),
@@ -32,7 +37,6 @@ impl State {
     }
 
     /// The same, in the regions there are, or in the first.
-    #[inline]
     pub(super) fn place_within(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
         if let Some(placed) = self.place_reaching(units, align, Reach::Held)? {
             return Ok(Some(placed));
@@ -51,7 +55,6 @@ impl State {
         self.place_reaching(units, align, Reach::All)
     }
 
-    #[inline]
     fn place_reaching(&mut self, units: u32, align: u32, reach: Reach) -> io::Result<Option<Placed>> {
         // Under a limit every granule counts.
         let roomy = self.options.limit.is_none();
@@ -137,7 +140,7 @@ impl State {
             let was_pages = was.next_multiple_of(PAGE);
             if pages < was_pages {
                 // SAFETY: within the slab's block.
-                self.mark_pages(unsafe { start.add(pages) }, was_pages - pages, 0);
+                self.mark_pages(unsafe { start.add(pages) }, was_pages - pages, |_| 0);
             }
             self.slabs.set_bytes(start.addr().get(), pages);
         }

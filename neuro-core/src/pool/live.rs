@@ -7,8 +7,8 @@ use super::guard::Guard;
 use super::options::SoftCallback;
 use super::record::{BlockWord, GRANULE, Record};
 use super::region::Region;
-use super::slab::{LIVE, SLACK};
-use super::state::{State, slab_at};
+use super::slab::LIVE;
+use super::state::{State, slot_at};
 use super::{Inner, PoolStats};
 
 impl State {
@@ -19,13 +19,11 @@ impl State {
         if !address.is_multiple_of(GRANULE) {
             return None;
         }
-        if let Record::Slab(slab) = region.head().look(address)
-            && let Some((slot, units)) = slab_at(slab, address)
+        if let (Record::Slab(slab), _) = region.head().look(address)
+            && let Some((_, slack)) = slot_at(slab, address, LIVE)
         {
-            // SAFETY: slabs live as long as the pool (L1).
-            let record = unsafe { slab.as_ref() }.record(slot).load(Ordering::Relaxed);
-            let requested = units as usize * GRANULE - (record & SLACK) as usize;
-            return (record & LIVE != 0).then_some((units, requested));
+            let units = slab.units();
+            return Some((units, units as usize * GRANULE - slack));
         }
         let word = Self::word_at(region, pool, address)?;
         let units = region.heap().len_of(word.block(region.head().offset_of(address)))?;
@@ -34,8 +32,8 @@ impl State {
 
     /// The word of the live block of a heap at `address`.
     fn word_at(region: &Region, pool: &Inner, address: usize) -> Option<BlockWord> {
-        let word = match region.head().look(address) {
-            Record::Block(word) if word.starts_at(address) => Some(word),
+        let word = match region.head().look(address).0 {
+            Record::Block(word) => Some(word),
             _ => pool.odd().get(&address).copied(),
         };
         word.filter(|word| !word.is_freed())
@@ -57,14 +55,12 @@ impl State {
             return false;
         };
         let (old, bytes) = (old_units as usize * GRANULE, units as usize * GRANULE);
-        if let Record::Slab(slab) = region.head().look(address)
-            && let Some((slot, _)) = slab_at(slab, address)
+        if let (Record::Slab(slab), _) = region.head().look(address)
+            && let Some((record, _)) = slot_at(slab, address, LIVE)
         {
             if requested > old || requested.max(1) + GRANULE <= old {
                 return false;
             }
-            // SAFETY: slabs live as long as the pool (L1).
-            let record = unsafe { slab.as_ref() }.record(slot);
             record.store(LIVE | (old - requested) as u32, Ordering::Relaxed);
             self.count_resize((old_requested, old), (requested, old));
             return true;
@@ -83,13 +79,18 @@ impl State {
         let Some(region) = self.region_of(address).filter(|_| fits) else {
             return false;
         };
-        match region.head().look(address) {
-            Record::Block(now) if now.starts_at(address) => {
-                region.head().record(address).store(word.0, Ordering::Release);
-            }
+        // Its length may have taken it from the fine words to the coarse ones, or back.
+        let head = region.head();
+        match head.look(address) {
+            (Record::Block(_), place) => place.store(0, Ordering::Release),
             _ => {
-                pool.odd().insert(address, word);
+                pool.odd().remove(&address);
             }
+        }
+        if head.is_taken(address, units) {
+            pool.odd().insert(address, word);
+        } else {
+            head.word_of(address, units).store(word.0, Ordering::Release);
         }
         self.note_committed();
         self.count_resize((old_requested, old), (requested, bytes));

@@ -7,12 +7,11 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::Once;
 use std::sync::atomic::Ordering;
 
 use super::cache::{Cache, Store};
 use super::{Inner, gate};
-use crate::sync::global::{Mutex, MutexGuard, lock};
+use crate::sync::global::{Mutex, MutexGuard, OnceLock, lock};
 
 /// Caches a thread can have.
 const PLACES: usize = 8;
@@ -81,8 +80,10 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
     if ending {
         return;
     }
-    static PREPARED: Once = Once::new();
-    PREPARED.call_once(gate::barrier::prepare);
+    static PREPARED: OnceLock<bool> = OnceLock::new();
+    if !PREPARED.get_or_init(gate::barrier::prepare) {
+        return;
+    }
     TABLE.with(|table| {
         let place = &table[number as usize % PLACES];
         vacate(place);

@@ -1,24 +1,28 @@
-//! What a pool knows of an address: one word for each 4 KiB page of a region, read without a lock.
+//! What a pool knows of an address: words for the pages of a region, read without a lock.
+//!
+//! Each 64 KiB of a region has a *coarse* word, each 4 KiB a *fine* one:
 //!
 //! ```text
-//! 63       33 32     17 16     9 8   3  2  1 0
-//! |  node    |  size   |   0    | sub |  f | 2 |   a block starts in this page: on granule `sub`, with this node in the heap
-//! |  node    | len,slk |   0    | sub |  f | 3 |   the same; its whole length stands here, since a cache may hold it
-//! |           address of a Slab           | 1 |   the page belongs to a slab
-//! |                   0                   | 0 |   neither
+//! 63       33 32     17    13  12   3  2  1 0
+//! |  node    |  size   | 0 |   sub   |  f | 2 |   a block starts here: on granule `sub`, with this node in the heap
+//! |  node    | len,slk | 0 |   sub   |  f | 3 |   the same; its whole length stands here, since a cache may hold it
+//! | page, granules of a slot |  address  | 1 |   (fine only) the page belongs to a slab; the address is of its records
+//! |                   0                   | 0 |   nothing
 //! ```
 //!
 //! `f`: the block was freed, and waits in a cache or in the pending list. `size`: the bytes of the block beyond those asked
 //! for; of a medium block its granules less one (10 bits), then those bytes (6 bits).
 //!
-//! A page has room for one block. One that starts in a page that has a record already is *odd* (two small blocks from the
-//! heap itself, or the neighbour of a slab that was cut short): it stands in the pool's map of odd blocks instead.
+//! A block longer than 64 KiB has its word among the coarse ones, where no two of them can meet; few words, so that the
+//! processor's caches hold those of gigabytes. Any other has it among the fine ones. A fine word has room for one block: one
+//! that starts in a page that has a word already is *odd* (two small blocks from the heap itself, or the neighbour of a slab
+//! that was cut short), and stands in the pool's map of odd blocks instead.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Inner;
-use super::slab::Slab;
+use super::slab::SMALL_UNITS;
 use crate::backend::host::words::Words;
 use crate::heap::{Block, Tag};
 
@@ -26,6 +30,8 @@ use crate::heap::{Block, Tag};
 pub(super) const GRANULE: usize = 64;
 /// Bytes of a page of records.
 pub(super) const PAGE: usize = 4096;
+/// Bytes that share a coarse word.
+const COARSE: usize = MEDIUM_UNITS as usize * GRANULE;
 /// Granules of a page.
 pub(super) const PAGE_UNITS: u32 = (PAGE / GRANULE) as u32;
 /// Blocks of the heap up to this many granules (64 KiB) may wait in a thread's cache.
@@ -41,7 +47,7 @@ const FREED: u64 = 4;
 #[derive(Clone, Copy)]
 pub(super) enum Record {
     None,
-    Slab(NonNull<Slab>),
+    Slab(SlabWord),
     Block(BlockWord),
 }
 
@@ -50,16 +56,63 @@ impl Record {
     pub(super) fn of(word: u64) -> Record {
         match word & KIND {
             0 => Record::None,
-            SLAB => {
-                let slab = std::ptr::with_exposed_provenance_mut((word & !KIND) as usize);
-                NonNull::new(slab).map_or(Record::None, Record::Slab)
-            }
+            SLAB => Record::Slab(SlabWord(word)),
             _ => Record::Block(BlockWord(word)),
         }
     }
+}
 
-    pub(super) fn slab_word(slab: &Slab) -> u64 {
-        std::ptr::from_ref(slab).expose_provenance() as u64 | SLAB
+/// What stands in the word of a page of a slab: all that is needed to find the record of a slot.
+#[derive(Clone, Copy)]
+pub(super) struct SlabWord(u64);
+
+/// By granules of a slot: 2^16 divided by them, rounded up. A slab has at most 1,024 granules, so a multiplication divides
+/// exactly (tested).
+static INVERSE: [u32; SMALL_UNITS as usize + 1] = {
+    let mut inverse = [0; SMALL_UNITS as usize + 1];
+    let mut units = 1;
+    while units <= SMALL_UNITS {
+        inverse[units as usize] = (1 << 16) / units + 1;
+        units += 1;
+    }
+    inverse
+};
+
+impl SlabWord {
+    /// Of page number `page` of a slab with slots of `units` granules.
+    pub(super) fn new(records: NonNull<AtomicU32>, units: u32, page: usize) -> u64 {
+        let address = records.as_ptr().expose_provenance() as u64;
+        debug_assert!(address >> 48 == 0 && units <= SMALL_UNITS && page < 16);
+        (page as u64) << 60 | u64::from(units) << 48 | address | SLAB
+    }
+
+    /// Granules of a slot.
+    #[inline]
+    pub(super) fn units(self) -> u32 {
+        (self.0 >> 48 & 0x7f) as u32
+    }
+
+    /// The slab's records: the first is not of a slot.
+    #[inline]
+    pub(super) fn records(self) -> *const AtomicU32 {
+        std::ptr::with_exposed_provenance((self.0 & 0xffff_ffff_fffc) as usize)
+    }
+
+    /// The number of the slot that starts at `address`, which is in the word's page, and its record.
+    ///
+    /// # Safety
+    /// The pool lives, and the word was read from its region at `address`.
+    #[inline]
+    pub(super) unsafe fn slot_at<'a>(self, address: usize) -> Option<(u32, &'a AtomicU32)> {
+        let offset = (self.0 >> 60) as u32 * PAGE as u32 + (address % PAGE) as u32;
+        let units = self.units();
+        let slot = (offset / GRANULE as u32) * INVERSE[units as usize] >> 16;
+        if slot * units * GRANULE as u32 != offset {
+            return None;
+        }
+        // SAFETY: the records of a slab are as many as slots can begin in its pages, and one more; they live as long as the
+        // pool (L1).
+        Some((slot, unsafe { &*self.records().add(slot as usize + 1) }))
     }
 }
 
@@ -70,6 +123,7 @@ pub(super) struct BlockWord(pub(super) u64);
 impl BlockWord {
     /// A live block of `units` granules of which `requested` bytes were asked for. `may_wait`: a cache may hold it when it
     /// is freed.
+    #[inline]
     pub(super) fn new(block: Block, units: u32, requested: usize, may_wait: bool) -> Self {
         let slack = units as usize * GRANULE - requested;
         debug_assert!(slack <= usize::from(u16::MAX) && block.node < 1 << 31);
@@ -78,41 +132,54 @@ impl BlockWord {
         } else {
             (LARGE, slack as u64)
         };
-        let sub = u64::from(block.offset % PAGE_UNITS);
+        let sub = u64::from(block.offset % Self::unit(units));
         Self(u64::from(block.node) << 33 | size << 17 | sub << 3 | kind)
     }
 
+    /// Granules that share a word with those of a block of `units` granules.
+    #[inline]
+    fn unit(units: u32) -> u32 {
+        if units > MEDIUM_UNITS { MEDIUM_UNITS } else { PAGE_UNITS }
+    }
+
+    #[inline]
     pub(super) fn is_freed(self) -> bool {
         self.0 & FREED != 0
     }
 
+    #[inline]
     pub(super) fn freed(self) -> Self {
         Self(self.0 | FREED)
     }
 
-    /// Whether it starts at `address` within its page.
-    pub(super) fn starts_at(self, address: usize) -> bool {
-        address % PAGE == (self.0 >> 3 & 63) as usize * GRANULE
+    /// Whether it starts at `address`, which is `within` the bytes that share its word.
+    #[inline]
+    fn starts_at(self, address: usize, within: usize) -> bool {
+        address % within == (self.0 >> 3 & 1023) as usize * GRANULE
     }
 
     /// Granules, of a block that a cache may hold.
+    #[inline]
     pub(super) fn medium_units(self) -> Option<u32> {
         (self.0 & KIND == MEDIUM).then_some((self.0 >> 23 & 1023) as u32 + 1)
     }
 
     /// Bytes beyond those asked for.
+    #[inline]
     pub(super) fn slack(self) -> usize {
         let size = (self.0 >> 17 & 0xffff) as usize;
         if self.0 & KIND == MEDIUM { size & 63 } else { size }
     }
 
     /// The same medium block, live again for another request of its length.
+    #[inline]
     pub(super) fn again(self, slack: usize) -> Self {
         debug_assert!(self.0 & KIND == MEDIUM && slack < GRANULE);
         Self(self.0 & !(FREED | 63 << 17) | (slack as u64) << 17)
     }
 
     /// What the heap calls it. `offset` is that of its address.
+    #[inline]
     pub(super) fn block(self, offset: u32) -> Block {
         Block {
             offset,
@@ -128,7 +195,8 @@ pub(super) struct Head {
     pub(super) pool: NonNull<Inner>,
     /// Number of the pool.
     pub(super) number: u64,
-    records: Words,
+    coarse: Words,
+    fine: Words,
 }
 
 impl Head {
@@ -139,31 +207,71 @@ impl Head {
             base,
             pool,
             number,
-            records: Words::new(len.div_ceil(PAGE))?,
+            coarse: Words::new(len.div_ceil(COARSE))?,
+            fine: Words::new(len.div_ceil(PAGE))?,
         })
     }
 
-    /// The record of the page that `address`, which lies in the region, is in.
+    /// The word of the page that `address`, which lies in the region, is in.
     #[inline]
-    pub(super) fn record(&self, address: usize) -> &AtomicU64 {
-        &self.records.as_slice()[(address - self.base.addr().get()) / PAGE]
+    pub(super) fn page(&self, address: usize) -> &AtomicU64 {
+        let index = (address - self.base.addr().get()) / PAGE;
+        debug_assert!(index < self.fine.as_slice().len());
+        // SAFETY: there is a word for each page of the region, and `address` lies in it.
+        unsafe { self.fine.as_slice().get_unchecked(index) }
     }
 
-    /// The record, as it is now.
+    /// The word of the 64 KiB that `address`, which lies in the region, is in.
     #[inline]
-    pub(super) fn look(&self, address: usize) -> Record {
+    fn chunk(&self, address: usize) -> &AtomicU64 {
+        let index = (address - self.base.addr().get()) / COARSE;
+        debug_assert!(index < self.coarse.as_slice().len());
+        // SAFETY: as in `page`.
+        unsafe { self.coarse.as_slice().get_unchecked(index) }
+    }
+
+    /// Where the word of a block of `units` granules at `address` stands.
+    #[inline]
+    pub(super) fn word_of(&self, address: usize, units: u32) -> &AtomicU64 {
+        if units > MEDIUM_UNITS {
+            self.chunk(address)
+        } else {
+            self.page(address)
+        }
+    }
+
+    /// What is known of `address`, as it is now: the block that starts there, or the slab it lies in. And where that stands.
+    #[inline]
+    pub(super) fn look(&self, address: usize) -> (Record, &AtomicU64) {
+        let word = self.chunk(address);
         // Acquire: a slab's address is followed, whatever address the caller brought.
-        Record::of(self.record(address).load(Ordering::Acquire))
+        if let Record::Block(block) = Record::of(word.load(Ordering::Acquire))
+            && block.starts_at(address, COARSE)
+        {
+            return (Record::Block(block), word);
+        }
+        let word = self.page(address);
+        match Record::of(word.load(Ordering::Acquire)) {
+            Record::Block(block) if !block.starts_at(address, PAGE) => (Record::None, word),
+            record => (record, word),
+        }
+    }
+
+    /// Whether a block of `units` granules at `address` cannot have its word, since another has it.
+    #[inline]
+    pub(super) fn is_taken(&self, address: usize, units: u32) -> bool {
+        self.word_of(address, units).load(Ordering::Relaxed) != 0
     }
 
     /// The offset of `address`, which lies in the region, in granules.
+    #[inline]
     pub(super) fn offset_of(&self, address: usize) -> u32 {
         ((address - self.base.addr().get()) / GRANULE) as u32
     }
 
     /// Bytes of records that memory up to `used` bytes can have made the system hold.
     pub(super) fn side_bytes(&self, used: usize) -> usize {
-        size_of::<Self>() + self.records.committed(used.div_ceil(PAGE))
+        size_of::<Self>() + self.coarse.committed(used.div_ceil(COARSE)) + self.fine.committed(used.div_ceil(PAGE))
     }
 }
 
@@ -192,7 +300,9 @@ mod tests {
             };
             assert_eq!((read.slack(), read.block(offset)), (slack, block));
             assert!(!read.is_freed() && read.freed().is_freed());
-            assert!(read.starts_at(offset as usize * GRANULE) && !read.starts_at((offset as usize + 1) * GRANULE));
+            let within = if units > MEDIUM_UNITS { COARSE } else { PAGE };
+            let address = offset as usize * GRANULE;
+            assert!(read.starts_at(address, within) && !read.starts_at(address + GRANULE, within));
             let waits = may_wait && units <= MEDIUM_UNITS && slack < GRANULE;
             assert_eq!(read.medium_units(), waits.then_some(units));
             if waits {

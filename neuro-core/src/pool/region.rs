@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::Inner;
-use super::record::{GRANULE, Head, Record};
+use super::record::{GRANULE, Head};
 use crate::backend::host::{Reservation, STEP};
 use crate::heap::{Block, OffsetHeap, Tag};
 
@@ -53,6 +53,8 @@ pub(super) struct Region {
     held: Steps,
     /// Where the block that reached furthest ended, in bytes.
     used: usize,
+    /// Granules up to which every step is held and open: up to the step of `used`, where nothing was trimmed below.
+    whole: u32,
 }
 
 // SAFETY: the head belongs to this region alone and is shared by reference only; `Head` holds atomics and plain facts.
@@ -70,6 +72,7 @@ impl Region {
             heap: OffsetHeap::new(units),
             held: Steps::default(),
             used: 0,
+            whole: 0,
         })
     }
 
@@ -112,7 +115,6 @@ impl Region {
     ///
     /// # Errors
     /// What the system said when asked for memory; nothing has changed then.
-    #[inline]
     pub(super) fn allocate(&mut self, units: u32, align: u32, roomy: bool, reach: Reach) -> io::Result<Option<Placed>> {
         let Some((block, units)) = self.find(units, align, roomy, reach) else {
             return Ok(None);
@@ -127,27 +129,60 @@ impl Region {
         }
     }
 
+    /// A block in memory that is held anyway: nothing to ask the system, nothing to mark. `None` where there is none, where
+    /// some of the memory below has gone back, and for blocks that are laid in a way of their own.
+    #[inline(always)]
+    pub(super) fn reuse(&mut self, units: u32, align: u32) -> Option<Placed> {
+        if units >= (LARGE / GRANULE) as u32 || self.whole == 0 {
+            return None;
+        }
+        let block = self.heap.allocate_below(self.whole, units, align, Tag::IDLE)?;
+        let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
+        let dirty_to = self.used.saturating_sub(start).min(bytes);
+        self.used = self.used.max(start + bytes);
+        // SAFETY: as in `place`; R2, since `whole` is opened.
+        let ptr = unsafe { self.memory.base().add(start) };
+        Some(Placed {
+            ptr,
+            block,
+            units,
+            dirty_from: 0,
+            dirty_to,
+        })
+    }
+
     /// A free range for a block of `units`, and its length.
-    #[inline]
     fn find(&mut self, units: u32, align: u32, roomy: bool, reach: Reach) -> Option<(Block, u32)> {
         let ceiling = match reach {
             Reach::Held => (self.used.next_multiple_of(STEP) / GRANULE) as u32,
             Reach::All => u32::MAX,
         };
-        if roomy && units as usize * GRANULE >= LARGE {
-            let more = units.saturating_add(STAGGER);
-            let block = self.heap.allocate_below(ceiling, more, STEP_UNITS, Tag::IDLE);
-            if let Some(block) = block {
-                return Some((block, more));
-            }
-            if reach == Reach::Held {
-                return None;
-            }
+        if roomy && units as usize * GRANULE >= LARGE && align <= STEP_UNITS {
+            return self.find_for_speed(units, align, ceiling);
         }
         Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units))
     }
 
-    #[inline]
+    /// The same for a large block: where one like it lay before; in the hole that fits best; or on a step of the wilderness,
+    /// longer than asked.
+    fn find_for_speed(&mut self, units: u32, align: u32, ceiling: u32) -> Option<(Block, u32)> {
+        let more = units.saturating_add(STAGGER);
+        if let Some(block) = self.heap.allocate_below(0, more, 1, Tag::IDLE) {
+            if block.offset.is_multiple_of(STEP_UNITS) {
+                return Some((block, more));
+            }
+            let undone = self.heap.free(block, Tag::IDLE);
+            debug_assert!(undone.is_ok());
+        }
+        if let Some(block) = self.heap.allocate_below(0, units, align, Tag::IDLE) {
+            return Some((block, units));
+        }
+        match self.heap.allocate_below(ceiling, more, STEP_UNITS, Tag::IDLE) {
+            Some(block) => Some((block, more)),
+            None => Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units)),
+        }
+    }
+
     fn place(&mut self, block: Block, units: u32) -> io::Result<Placed> {
         let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let end = start + bytes;
@@ -159,6 +194,9 @@ impl Region {
             first - start..last - start
         });
         self.used = self.used.max(end);
+        if self.held.count == self.used.div_ceil(STEP) {
+            self.whole = (self.used.next_multiple_of(STEP) / GRANULE) as u32;
+        }
         // SAFETY: `end <= capacity * GRANULE <= memory.len()`, so the address lies in the reservation.
         let ptr = unsafe { self.memory.base().add(start) };
         Ok(Placed {
@@ -192,11 +230,6 @@ impl Region {
             return false;
         }
         true
-    }
-
-    /// Whether the page of `address` has a record.
-    pub(super) fn is_recorded(&self, address: usize) -> bool {
-        !matches!(self.head().look(address), Record::None)
     }
 
     /// Gives back at least `excess` bytes of memory that no block uses, highest addresses first, or all there is.
@@ -233,6 +266,7 @@ impl Region {
                     return before - self.committed(); // locked pages: they stay, and stay counted
                 }
                 self.held.clear(run.clone());
+                self.whole = 0;
                 end = run.start;
             }
         }

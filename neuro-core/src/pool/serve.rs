@@ -2,17 +2,17 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::cache::{Kept, Medium, Store};
 use super::record::{BlockWord, GRANULE, Head, MEDIUM_UNITS, PAGE, Record};
 use super::region::LARGE;
-use super::slab::{LIVE, SLACK, SMALL_UNITS, Slab, Slot};
-use super::state::check_alignment;
+use super::slab::{LIVE, SLACK, SMALL_UNITS, Slot};
+use super::state::{State, check_alignment};
 use super::{Init, Inner, MemoryPool, PoolPtr, destroy, local, lock_state, reaper, table};
 use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
-use crate::sync::global::try_lock;
+use crate::sync::global::{MutexGuard, try_lock};
 
 /// Small requests without a cache after which a thread gets one.
 const NEWCOMER: u32 = 8;
@@ -20,6 +20,7 @@ const ALREADY_FREE: &str = "the block there is already free";
 const NOT_A_BLOCK: &str = "no block of the pool starts there";
 const NO_POOL: &str = "it lies in no pool";
 
+#[cold]
 fn refused(address: usize, reason: &'static str) -> Error {
     Error::InvalidFree { address, reason }
 }
@@ -61,8 +62,8 @@ impl MemoryPool {
         let alignment = alignment.unwrap_or_else(|| inner.alignment());
         if bytes <= SMALL_UNITS as usize * GRANULE && alignment <= PAGE && alignment.is_power_of_two() {
             // A slot that is a multiple of the alignment long starts on one: slabs start on a page.
-            let length = bytes.max(1).next_multiple_of(alignment.max(GRANULE));
-            let units = (length / GRANULE) as u32;
+            let step = alignment.max(GRANULE) - 1;
+            let units = ((bytes.max(1) + step & !step) / GRANULE) as u32;
             if let Some(Some(ptr)) = local::with_store(inner.number, |store| store.take(units, bytes)) {
                 if init == Init::Zeroed {
                     // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
@@ -99,7 +100,7 @@ impl MemoryPool {
         let mut state = lock_state(inner);
         let given = state.allocate(inner, bytes, alignment)?;
         let callback = state.soft_limit_reached(inner);
-        let wake = state.options.decay.is_some() && !reaper::is_awake();
+        let wake = !reaper::is_awake() && state.options.decay.is_some();
         drop(state);
         if init == Init::Zeroed && !given.dirty.is_empty() {
             // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
@@ -126,21 +127,23 @@ impl MemoryPool {
     #[inline]
     pub unsafe fn free(address: NonNull<u8>) -> Result<()> {
         let at = address.addr().get();
-        let head = table::find(at).ok_or_else(|| refused(at, NO_POOL))?;
+        let Some(head) = table::find(at) else {
+            return Err(refused(at, NO_POOL));
+        };
         // SAFETY: the table names a region while the pool has it. If a live block starts at `address`, it keeps both, and it
         // is the caller's, so nobody else frees it; if not, the caller vouches that the pool lives.
         let head = unsafe { head.as_ref() };
-        match head.look(at) {
+        let (record, word) = head.look(at);
+        match record {
             Record::Slab(slab) => {
-                // SAFETY: slabs live as long as the pool (L1).
-                let slab = unsafe { slab.as_ref() };
-                match slab.slot_at(at) {
-                    Some((slot, units)) => free_small(address, head, slab, slot, units),
+                // SAFETY: the word was read at this address, from a pool that lives.
+                match unsafe { slab.slot_at(at) } {
+                    Some((_, record)) => free_small(address, head, record, slab.units()),
                     None => free_odd(address, head),
                 }
             }
-            Record::Block(word) if word.starts_at(at) => free_recorded(address, head, word),
-            _ => free_odd(address, head),
+            Record::Block(block) => free_recorded(address, head, block, word),
+            Record::None => free_odd(address, head),
         }
     }
 
@@ -189,11 +192,10 @@ enum Full {
 }
 
 #[inline]
-fn free_small(address: NonNull<u8>, head: &Head, slab: &Slab, slot: usize, units: u32) -> Result<()> {
-    let record = slab.record(slot);
+fn free_small(address: NonNull<u8>, head: &Head, record: &AtomicU32, units: u32) -> Result<()> {
     let was = record.load(Ordering::Relaxed);
     if was & LIVE == 0 {
-        return Err(refused(address.addr().get(), ALREADY_FREE));
+        return free_odd(address, head); // the slab may have been cut short, and this be behind it
     }
     record.store(was & !LIVE, Ordering::Relaxed);
     let requested = units as usize * GRANULE - (was & SLACK) as usize;
@@ -209,21 +211,20 @@ fn free_small(address: NonNull<u8>, head: &Head, slab: &Slab, slot: usize, units
             fold(number, pool);
             Ok(())
         }
-        Some(Kept::No) => give_back(pool, address, Full::Magazine(units)),
+        Some(Kept::No | Kept::Unwanted) => give_back(pool, address, Full::Magazine(units)),
         None => give_back(pool, address, Full::No),
     }
 }
 
-fn free_recorded(address: NonNull<u8>, head: &Head, word: BlockWord) -> Result<()> {
-    let at = address.addr().get();
-    let record = head.record(at);
-    let exchanged = record.compare_exchange(word.0, word.freed().0, Ordering::AcqRel, Ordering::Relaxed);
-    if word.is_freed() || exchanged.is_err() {
-        return Err(refused(at, ALREADY_FREE));
+#[inline(never)]
+fn free_recorded(address: NonNull<u8>, head: &Head, word: BlockWord, record: &AtomicU64) -> Result<()> {
+    if word.is_freed() {
+        return Err(refused(address.addr().get(), ALREADY_FREE));
     }
     let Some(units) = word.medium_units() else {
-        return give_back(head.pool, address, Full::No);
+        return free_large(address, head, word, record);
     };
+    mark_freed(address, word, record)?;
     let medium = Medium {
         ptr: address,
         record: NonNull::from(record),
@@ -238,7 +239,53 @@ fn free_recorded(address: NonNull<u8>, head: &Head, word: BlockWord) -> Result<(
             Ok(())
         }
         Some(Kept::No) => give_back(pool, address, Full::Place(medium, requested)),
-        None => give_back(pool, address, Full::No),
+        Some(Kept::Unwanted) | None => give_back(pool, address, Full::No),
+    }
+}
+
+/// Writes into a block's record that it was freed.
+fn mark_freed(address: NonNull<u8>, word: BlockWord, record: &AtomicU64) -> Result<()> {
+    match record.compare_exchange(word.0, word.freed().0, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(refused(address.addr().get(), ALREADY_FREE)),
+    }
+}
+
+/// A block that no cache holds: to its heap at once, if the lock is free.
+#[inline]
+fn free_large(address: NonNull<u8>, head: &Head, word: BlockWord, record: &AtomicU64) -> Result<()> {
+    let pool = head.pool;
+    // SAFETY: as in `MemoryPool::free`.
+    let inner = unsafe { pool.as_ref() };
+    if !inner.is_guarded()
+        && let Some(mut state) = try_lock(&inner.state)
+    {
+        // Looked at again: under the lock a record changes only if two threads free the same block at once.
+        if record.load(Ordering::Relaxed) != word.0 {
+            return Err(refused(address.addr().get(), ALREADY_FREE));
+        }
+        state.drain(inner);
+        state.free_recorded(head, address, word, record);
+        leave(pool, state);
+        return Ok(());
+    }
+    mark_freed(address, word, record)?;
+    give_back(pool, address, Full::No)
+}
+
+/// Lets the lock go after a free: the pool goes along if this was the last block, and memory that is cached now wakes the
+/// reaper.
+#[inline]
+fn leave(pool: NonNull<Inner>, state: MutexGuard<'_, State>) {
+    let abandoned = state.is_abandoned();
+    let wake = !reaper::is_awake() && state.options.decay.is_some() && !abandoned;
+    drop(state);
+    if abandoned {
+        // SAFETY: no handle and no block is left, both counted under the lock that we held: nobody can reach it.
+        unsafe { destroy(pool) };
+    }
+    if wake {
+        reaper::wake();
     }
 }
 
@@ -278,6 +325,7 @@ fn fold(number: u64, pool: NonNull<Inner>) {
 }
 
 /// Brings a block whose record says that it was freed to the pool: under the lock if nobody has it, else by the pending list.
+#[inline(never)]
 fn give_back(pool: NonNull<Inner>, address: NonNull<u8>, full: Full) -> Result<()> {
     // SAFETY: the block counts as live until the pool has taken it back, so the pool lives until then.
     let inner = unsafe { pool.as_ref() };
@@ -293,16 +341,7 @@ fn give_back(pool: NonNull<Inner>, address: NonNull<u8>, full: Full) -> Result<(
     if let Full::Magazine(units) = full {
         local::with_store(inner.number, |store| state.spill(store, units));
     }
-    let abandoned = state.is_abandoned();
-    let wake = state.options.decay.is_some() && !abandoned && !reaper::is_awake();
-    drop(state);
-    if abandoned {
-        // SAFETY: no handle and no block is left, both counted under the lock that we held: nobody can reach it.
-        unsafe { destroy(pool) };
-    }
-    if wake {
-        reaper::wake();
-    }
+    leave(pool, state);
     told.map_or(Ok(()), |what| Err(Error::Corrupted { op: "free", what }))
 }
 

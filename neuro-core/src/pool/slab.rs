@@ -5,17 +5,18 @@
 //!
 //! ```text
 //! slab     | slot | slot | slot | …            one block of the heap
-//! records  one word a slot: LIVE | bytes beyond those asked for    (read and written by whoever has the slot, without a lock)
+//! records  the slab's number, then one word a slot: LIVE | bytes beyond those asked for   (read and written by whoever has
+//!          the slot, without a lock)
 //! bits     one bit a slot: neither live nor in a thread's cache    (under the pool's lock)
 //! ```
 //!
 //! Invariants:
-//! - L1: a `Slab`'s memory is not given back before its pool is gone: who follows a stale record finds a slab, if another.
+//! - L1: the records are not given back before their pool is gone: who follows a stale word finds records, if another slab's.
 //! - L2: a slot is live, or waits in one cache or the pending list, or has its bit set: exactly one of them.
 //! - L3: `partial` of a class lists, from the highest address to the lowest, the slabs with a bit set.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use super::record::{GRANULE, PAGE};
 use crate::heap::Block;
@@ -36,38 +37,6 @@ pub(super) const SLACK: u32 = 0x1fff;
 pub(super) struct Slot {
     pub(super) ptr: NonNull<u8>,
     pub(super) record: NonNull<AtomicU32>,
-}
-
-/// The part of a slab that is read without a lock.
-#[repr(align(64))]
-pub(super) struct Slab {
-    /// Address of the first slot; 0 while the slab is not in use.
-    start: AtomicUsize,
-    /// Granules of a slot, and slots.
-    units: AtomicU32,
-    slots: AtomicU32,
-    pub(super) id: u32,
-    records: Box<[AtomicU32]>,
-}
-
-impl Slab {
-    /// The slot that starts at `address`, and its granules.
-    #[inline]
-    pub(super) fn slot_at(&self, address: usize) -> Option<(usize, u32)> {
-        let offset = address.wrapping_sub(self.start.load(Ordering::Relaxed));
-        let units = self.units.load(Ordering::Relaxed);
-        let granules = offset / GRANULE;
-        // A slab has at most 1,024 granules: 2^16 over the slot's length, rounded up, divides them exactly (tested).
-        let slot = (granules & 0x3ff) * ((1 << 16) / units.max(1) as usize + 1) >> 16;
-        let fits = slot * units as usize * GRANULE == offset && slot < self.slots.load(Ordering::Relaxed) as usize;
-        fits.then_some((slot, units))
-    }
-
-    /// The record of a slot that [`slot_at`](Self::slot_at) gave.
-    #[inline]
-    pub(super) fn record(&self, slot: usize) -> &AtomicU32 {
-        &self.records[slot]
-    }
 }
 
 /// The part of a slab that the pool's lock guards.
@@ -94,11 +63,12 @@ struct Class {
 /// All slabs of a pool.
 #[derive(Default)]
 pub(super) struct Slabs {
-    shared: Vec<Box<Slab>>,
+    records: Vec<Box<[AtomicU32]>>,
     states: Vec<Option<SlabState>>,
     /// By granules of a slot, less one. Empty until the first slab.
     classes: Vec<Class>,
-    records: usize,
+    /// Words of all records.
+    words: usize,
 }
 
 /// A slab to be made: its bytes, whole pages, and its slots.
@@ -132,13 +102,12 @@ impl Slabs {
         }
         // SAFETY: `slot < slots`, and the slab's block has that many slots of this length.
         let ptr = unsafe { state.start.add(slot * units as usize * GRANULE) };
-        let record = NonNull::from(self.shared[id as usize].record(slot));
+        let record = NonNull::from(&self.records[id as usize][slot + 1]);
         Some(Slot { ptr, record })
     }
 
     /// Takes a slot back that is nobody's. The slab's number if all of it is free now and the class can do without.
-    pub(super) fn give(&mut self, slab: &Slab, slot: usize) -> Option<u32> {
-        let id = slab.id;
+    pub(super) fn give(&mut self, id: u32, slot: usize) -> Option<u32> {
         let state = self.states[id as usize].as_mut()?;
         let class = &mut self.classes[state.units as usize - 1];
         debug_assert!(state.bits[slot / 64] >> (slot % 64) & 1 == 0, "L2");
@@ -166,27 +135,25 @@ impl Slabs {
         }
     }
 
-    /// A new slab in `block`, which starts at `start`. Its shared part, for the records of its pages.
-    pub(super) fn add(&mut self, units: u32, plan: Plan, block: Block, start: NonNull<u8>) -> &Slab {
+    /// A new slab in `block`, which starts at `start`. Its records, for the words of its pages.
+    pub(super) fn add(&mut self, units: u32, plan: Plan, block: Block, start: NonNull<u8>) -> NonNull<AtomicU32> {
         if self.classes.is_empty() {
             self.classes.resize_with(SMALL_UNITS as usize, Class::default);
         }
         let slots = plan.slots as usize;
+        // One for the number, one for the slot that may begin behind the last, in the slab's last page.
+        let words = slots + 2;
         let vacant = |index: &usize| {
-            let room = self.shared[*index].records.len();
-            self.states[*index].is_none() && room >= slots && room <= 2 * slots + 64
+            let room = self.records[*index].len();
+            self.states[*index].is_none() && room >= words && room <= 2 * words + 64
         };
         let id = match (0..self.states.len()).find(vacant) {
             Some(id) => id,
             None => {
-                self.records += slots;
-                self.shared.push(Box::new(Slab {
-                    start: AtomicUsize::new(0),
-                    units: AtomicU32::new(1),
-                    slots: AtomicU32::new(0),
-                    id: self.shared.len() as u32,
-                    records: (0..slots).map(|_| AtomicU32::new(0)).collect(),
-                }));
+                self.words += words;
+                let number = self.records.len() as u32;
+                let records = std::iter::once(number).chain(std::iter::repeat_n(0, words - 1));
+                self.records.push(records.map(AtomicU32::new).collect());
                 self.states.push(None);
                 self.states.len() - 1
             }
@@ -211,11 +178,7 @@ impl Slabs {
         let address = start.addr().get();
         let at = class.partial.partition_point(|&(other, _)| other > address);
         class.partial.insert(at, (address, id as u32));
-        let slab = &self.shared[id];
-        slab.start.store(address, Ordering::Relaxed);
-        slab.units.store(units, Ordering::Relaxed);
-        slab.slots.store(plan.slots, Ordering::Relaxed);
-        slab
+        NonNull::from(&self.records[id][0])
     }
 
     /// Takes a slab out, all of whose slots are free.
@@ -226,8 +189,6 @@ impl Slabs {
         class.slots -= state.slots as usize;
         class.free -= state.slots as usize;
         class.partial.retain(|&(_, other)| other != id);
-        self.shared[id as usize].start.store(0, Ordering::Relaxed);
-        self.shared[id as usize].slots.store(0, Ordering::Relaxed);
         Some(Gone {
             start: state.start,
             block: state.block,
@@ -275,7 +236,6 @@ impl Slabs {
             if state.free == 0 {
                 class.partial.retain(|&(_, other)| other as usize != id);
             }
-            self.shared[id].slots.store(kept, Ordering::Relaxed);
             cut.push((state.start, state.block, kept * state.units));
         }
         cut
@@ -336,9 +296,8 @@ impl Slabs {
     /// Bytes of bookkeeping.
     pub(super) fn side_bytes(&self) -> usize {
         let partial: usize = self.classes.iter().map(|class| class.partial.capacity()).sum();
-        self.shared.capacity() * size_of::<Box<Slab>>()
-            + self.shared.len() * size_of::<Slab>()
-            + self.records * size_of::<AtomicU32>()
+        self.records.capacity() * size_of::<Box<[AtomicU32]>>()
+            + self.words * size_of::<AtomicU32>()
             + self.states.capacity() * size_of::<Option<SlabState>>()
             + self.classes.capacity() * size_of::<Class>()
             + partial * size_of::<(usize, u32)>()
@@ -347,6 +306,7 @@ impl Slabs {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::record::{Record, SlabWord};
     use super::*;
     use crate::heap::Tag;
 
@@ -356,31 +316,31 @@ mod tests {
         tag: Tag::IDLE,
     };
 
-    /// For every class and plan: each address in the slab is told apart, slots from insides; slots fit in the slab.
+    /// For every class and plan: each address in the slab is told apart, slots from insides; records suffice.
     #[test]
     fn every_slot_is_found_and_nothing_else() {
         for units in 1..=SMALL_UNITS {
             let mut slabs = Slabs::default();
             let start = NonNull::new(std::ptr::without_provenance_mut::<u8>(1 << 20)).unwrap();
-            while slabs.plan(units).bytes < FULL_BYTES - PAGE {
+            for _ in 0..12 {
                 let plan = slabs.plan(units);
                 let slot = units as usize * GRANULE;
                 assert!(plan.slots as usize * slot <= plan.bytes && plan.bytes <= FULL_BYTES);
-                assert!(plan.bytes - plan.slots as usize * slot < slot || plan.slots as usize == MAX_SLOTS);
-                let slab = slabs.add(units, plan, BLOCK, start);
-                for granule in 0..plan.bytes / GRANULE + 2 {
-                    let expected = (granule % units as usize == 0 && granule / (units as usize) < plan.slots as usize)
-                        .then_some((granule / units as usize, units));
-                    assert_eq!(
-                        slab.slot_at((1 << 20) + granule * GRANULE),
-                        expected,
-                        "{units} {granule}"
-                    );
-                }
-                assert_eq!(slab.slot_at((1 << 20) - GRANULE), None);
-                assert_eq!(slab.slot_at((1 << 20) + 1), None);
-                if plan.slots as usize == MAX_SLOTS {
-                    break;
+                let records = slabs.add(units, plan, BLOCK, start);
+                let room = slabs.records.last().unwrap().len();
+                for granule in 0..plan.bytes / GRANULE {
+                    let address = (1 << 20) + granule * GRANULE;
+                    let Record::Slab(word) = Record::of(SlabWord::new(records, units, granule * GRANULE / PAGE)) else {
+                        panic!("no slab")
+                    };
+                    assert_eq!((word.units(), word.records()), (units, records.as_ptr().cast_const()));
+                    // SAFETY: the records live while `slabs` does.
+                    let found = unsafe { word.slot_at(address) }.map(|(slot, _)| slot as usize);
+                    let expected = (granule % units as usize == 0).then_some(granule / units as usize);
+                    assert_eq!(found, expected, "{units} {granule}");
+                    assert!(found.is_none_or(|slot| slot + 1 < room), "{units} {granule}");
+                    // SAFETY: as above.
+                    assert!(unsafe { word.slot_at(address + 1) }.is_none());
                 }
             }
         }
@@ -397,15 +357,8 @@ mod tests {
         assert!(slabs.take(3).is_none());
         slabs.assert_valid();
         for slot in &slots {
-            let slab = NonNull::from(&*slabs.shared[0]);
-            // SAFETY: slabs are not moved or freed while `slabs` lives.
-            let slab = unsafe { slab.as_ref() };
-            let (number, units) = slab.slot_at(slot.ptr.addr().get()).unwrap();
-            assert_eq!(
-                (units, slabs.give(slab, number)),
-                (3, None),
-                "the last slab of a class stays"
-            );
+            let number = (slot.ptr.addr().get() - (1 << 20)) / (3 * GRANULE);
+            assert_eq!(slabs.give(0, number), None, "the last slab of a class stays");
         }
         slabs.assert_valid();
         assert_eq!(slabs.empty(), vec![0]);

@@ -13,15 +13,15 @@
 //! Absent on purpose: foreign code. Nothing here calls out, so the lock is never held for longer than a system call.
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::cache::{Cache, Kept, Medium, Store};
 use super::guard::Guard;
 use super::options::Options;
-use super::record::{BlockWord, GRANULE, PAGE, PAGE_UNITS, Record};
+use super::record::{BlockWord, GRANULE, Head, PAGE, PAGE_UNITS, Record, SlabWord};
 use super::region::{Placed, Region};
 use super::scope::ScopeState;
-use super::slab::{LIVE, SLACK, SMALL_UNITS, Slab, Slabs};
+use super::slab::{LIVE, SLACK, SMALL_UNITS, Slabs};
 use super::{Inner, local};
 use crate::backend::host::STEP;
 use crate::error::{Error, Result};
@@ -123,7 +123,7 @@ impl State {
         };
         // Both are powers of two; a granule is aligned to itself.
         let align = (alignment / GRANULE).max(1) as u32;
-        let small = units.next_multiple_of(align);
+        let small = units.saturating_add(align - 1) & !(align - 1);
         if small <= SMALL_UNITS
             && self.guard.is_none()
             && let Some(ptr) = self.allocate_small(pool, small, requested)
@@ -133,6 +133,9 @@ impl State {
                 dirty: 0..requested,
             });
         }
+        if let Some(placed) = self.reuse(units, align) {
+            return Ok(self.hand_out(&placed, requested, pool));
+        }
         match self.place(pool, units, align) {
             Ok(Some(placed)) => Ok(self.hand_out(&placed, requested, pool)),
             Ok(None) => Err(self.out_of_memory(pool, requested, alignment, None)),
@@ -141,15 +144,17 @@ impl State {
     }
 
     /// Writes the record of a new block of the heap, and counts it.
+    #[inline]
     fn hand_out(&mut self, placed: &Placed, requested: usize, pool: &Inner) -> Given {
         let bytes = placed.units as usize * GRANULE;
         let word = BlockWord::new(placed.block, placed.units, requested, self.guard.is_none());
         let address = placed.ptr.addr().get();
         if let Some(region) = self.region_of(address) {
-            if region.is_recorded(address) {
+            let head = region.head();
+            if head.is_taken(address, placed.units) {
                 pool.odd().insert(address, word);
             } else {
-                region.head().record(address).store(word.0, Ordering::Release);
+                head.word_of(address, placed.units).store(word.0, Ordering::Release);
             }
         }
         self.count_in(requested, bytes);
@@ -211,18 +216,17 @@ impl State {
         let Ok(Some(placed)) = self.place_within(pool, length, PAGE_UNITS) else {
             return false;
         };
-        let slab = NonNull::from(self.slabs.add(units, plan, placed.block, placed.ptr));
-        // SAFETY: slabs live as long as the pool (L1).
-        self.mark_pages(placed.ptr, plan.bytes, Record::slab_word(unsafe { slab.as_ref() }));
+        let records = self.slabs.add(units, plan, placed.block, placed.ptr);
+        self.mark_pages(placed.ptr, plan.bytes, |page| SlabWord::new(records, units, page));
         true
     }
 
-    /// Writes `word` as the record of each page of `ptr..ptr + bytes`, whole pages of one region.
-    pub(super) fn mark_pages(&mut self, ptr: NonNull<u8>, bytes: usize, word: u64) {
+    /// Writes the words of the pages of `ptr..ptr + bytes`, whole pages of one region, by their number.
+    pub(super) fn mark_pages(&mut self, ptr: NonNull<u8>, bytes: usize, word: impl Fn(usize) -> u64) {
         let address = ptr.addr().get();
         if let Some(region) = self.region_of(address) {
-            for page in (address..address + bytes).step_by(PAGE) {
-                region.head().record(page).store(word, Ordering::Release);
+            for page in 0..bytes / PAGE {
+                region.head().page(address + page * PAGE).store(word(page), Ordering::Release);
             }
         }
     }
@@ -245,12 +249,26 @@ impl State {
                 }
                 store.keep_medium(medium, requested)
             });
-            if kept.is_some_and(|kept| kept != Kept::No) {
+            if matches!(kept, Some(Kept::Yes | Kept::AndFold)) {
                 return None;
             }
         }
         self.take_back(pool, ptr);
         None
+    }
+
+    /// Takes back the live block at `ptr`, whose `word` stands at `place`: there is no guard.
+    #[inline]
+    pub(super) fn free_recorded(&mut self, head: &Head, ptr: NonNull<u8>, word: BlockWord, place: &AtomicU64) {
+        let block = word.block(head.offset_of(ptr.addr().get()));
+        // Erased before the range can be handed out again.
+        place.store(0, Ordering::Release);
+        let here = std::ptr::from_ref(head);
+        let region = self.regions.iter_mut().find(|region| std::ptr::eq(region.head(), here));
+        if let Some(units) = region.and_then(|region| region.free(block)) {
+            let bytes = units as usize * GRANULE;
+            self.count_out(bytes - word.slack(), bytes);
+        }
     }
 
     /// Takes back the block at `ptr`, whose record says that it was freed.
@@ -265,18 +283,17 @@ impl State {
         let address = ptr.addr().get();
         let region = self.region_of(address)?;
         let offset = region.head().offset_of(address);
-        let word = match region.head().look(address) {
-            Record::Slab(slab) if slab_at(slab, address).is_some() => {
-                let (slot, units) = slab_at(slab, address)?;
-                let bytes = units as usize * GRANULE;
-                // SAFETY: slabs live as long as the pool (L1).
-                let slack = unsafe { slab.as_ref() }.record(slot).load(Ordering::Relaxed) & SLACK;
+        let (record, place) = region.head().look(address);
+        let word = match record {
+            Record::Slab(slab) if slot_at(slab, address, 0).is_some() => {
+                let slack = slot_at(slab, address, 0)?.1;
+                let bytes = slab.units() as usize * GRANULE;
                 self.return_slot(ptr);
-                return Some((bytes - slack as usize, bytes));
+                return Some((bytes - slack, bytes));
             }
             // Erased before the range can be handed out again.
-            Record::Block(word) if word.starts_at(address) => {
-                region.head().record(address).store(0, Ordering::Release);
+            Record::Block(word) => {
+                place.store(0, Ordering::Release);
                 word
             }
             _ => pool.odd().remove(&address)?,
@@ -289,11 +306,13 @@ impl State {
     pub(super) fn return_slot(&mut self, ptr: NonNull<u8>) {
         let address = ptr.addr().get();
         let Some(region) = self.region_of(address) else { return };
-        if let Record::Slab(slab) = region.head().look(address)
-            && let Some((slot, _)) = slab_at(slab, address)
-        {
-            // SAFETY: slabs live as long as the pool (L1).
-            if let Some(empty) = self.slabs.give(unsafe { slab.as_ref() }, slot) {
+        if let (Record::Slab(slab), _) = region.head().look(address) {
+            // SAFETY: the word was read at this address, from the pool whose lock this thread has; the first record is the
+            // slab's number.
+            let (slot, id) = unsafe { (slab.slot_at(address), (*slab.records()).load(Ordering::Relaxed)) };
+            if let Some((slot, _)) = slot
+                && let Some(empty) = self.slabs.give(id, slot as usize)
+            {
                 self.return_slab(empty);
             }
         }
@@ -302,7 +321,7 @@ impl State {
     /// Gives a slab, all of whose slots are free, back to the heap.
     pub(super) fn return_slab(&mut self, id: u32) {
         let Some(gone) = self.slabs.remove(id) else { return };
-        self.mark_pages(gone.start, gone.bytes, 0);
+        self.mark_pages(gone.start, gone.bytes, |_| 0);
         if let Some(region) = self.region_of(gone.start.addr().get()) {
             region.free(gone.block);
         }
@@ -368,8 +387,11 @@ impl State {
     }
 }
 
-/// The slot of a slab that starts at `address`, and its granules.
-pub(super) fn slab_at(slab: NonNull<Slab>, address: usize) -> Option<(usize, u32)> {
-    // SAFETY: a record of a region names a slab of its pool, and those live as long as the pool (L1), which the caller has.
-    unsafe { slab.as_ref() }.slot_at(address)
+/// The record of the slot of a slab that starts at `address`, and the bytes of it beyond those asked for; only if it is live,
+/// for `live` of [`LIVE`], or only if not, for 0.
+pub(super) fn slot_at<'a>(slab: SlabWord, address: usize, live: u32) -> Option<(&'a AtomicU32, usize)> {
+    // SAFETY: callers hold the lock of the pool from which they have read the word, at this address.
+    let (_, record) = unsafe { slab.slot_at(address) }?;
+    let word = record.load(Ordering::Relaxed);
+    (word & LIVE == live).then_some((record, (word & SLACK) as usize))
 }

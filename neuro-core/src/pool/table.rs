@@ -85,13 +85,20 @@ pub(super) fn side_bytes() -> usize {
     size_of::<Table>() + SIDE_BYTES.load(Ordering::Relaxed)
 }
 
-fn shift(level: u32) -> u32 {
+#[inline]
+const fn shift(level: u32) -> u32 {
     SLOT_BITS + FAN_BITS * level
 }
 
 impl Table {
     fn new() -> Box<Self> {
         Box::new(Table(std::array::from_fn(|_| AtomicUsize::new(0))))
+    }
+
+    /// The entry for `address` in a table of this level.
+    #[inline]
+    fn look(&self, address: usize, level: u32) -> usize {
+        self.0[(address >> shift(level)) % FAN].load(order::read())
     }
 }
 
@@ -107,20 +114,17 @@ impl AddressTable {
         if address >= END {
             return None;
         }
-        let mut table = &self.0;
-        let mut level = LEVELS - 1;
-        loop {
-            let index = (address >> shift(level)) % FAN;
-            let entry = table.0[index].load(order::read());
-            if entry == 0 || entry & IS_POOL != 0 {
-                return NonNull::new(std::ptr::with_exposed_provenance_mut(entry & !IS_POOL));
-            }
+        let mut entry = self.0.look(address, LEVELS - 1);
+        if Self::is_table(entry) {
             // SAFETY: an entry without the mark was stored by `child` from `Box::into_raw` of a `Table`, is never freed
-            // (T1), and the Acquire load above makes its contents visible (T2). The lowest level has no tables, so
-            // `level` does not go below 0.
-            table = unsafe { &*std::ptr::with_exposed_provenance::<Table>(entry) };
-            level -= 1;
+            // (T1), and the Acquire load makes its contents visible (T2).
+            entry = unsafe { &*std::ptr::with_exposed_provenance::<Table>(entry) }.look(address, LEVELS - 2);
+            if Self::is_table(entry) {
+                // SAFETY: as above. The lowest level has no tables.
+                entry = unsafe { &*std::ptr::with_exposed_provenance::<Table>(entry) }.look(address, LEVELS - 3);
+            }
         }
+        NonNull::new(std::ptr::with_exposed_provenance_mut(entry & !IS_POOL))
     }
 
     /// Sets every slot of `range` (multiples of a slot, below `END`) to `pool`: 0 or a pointer.
