@@ -104,63 +104,54 @@ impl Counters {
     /// What a thread did by itself since its last fold.
     pub(crate) fn fold(&mut self, drift: &mut Drift) {
         let d = std::mem::take(drift);
-        self.requested.fold(d.live_requested(), d.peak_requested, d.requested);
-        self.allocated.fold(d.live_allocated(), d.peak_allocated, d.allocated);
-        self.blocks.fold(d.live_blocks(), d.peak_blocks, d.blocks);
+        self.requested.fold(d.live_requested, d.peak_requested, d.requested);
+        self.allocated.fold(d.live_allocated, d.peak_allocated, d.allocated);
+        self.blocks.fold(d.live_blocks, d.peak_blocks, d.blocks);
     }
 }
 
 /// What one thread handed out and took back since its last fold.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Drift {
-    requested: u64,
-    allocated: u64,
-    blocks: u64,
-    requested_back: u64,
-    allocated_back: u64,
-    blocks_back: u64,
-    peak_requested: isize,
+    live_allocated: isize,
+    live_requested: isize,
+    live_blocks: isize,
     peak_allocated: isize,
+    peak_requested: isize,
     peak_blocks: isize,
+    allocated: u64,
+    requested: u64,
+    blocks: u64,
 }
 
 impl Drift {
     /// A thread folds when its own bytes have drifted this far.
-    pub(crate) const FOLD: isize = 64 << 10;
-
-    fn live_requested(&self) -> isize {
-        self.requested.wrapping_sub(self.requested_back) as isize
-    }
-
-    pub(crate) fn live_allocated(&self) -> isize {
-        self.allocated.wrapping_sub(self.allocated_back) as isize
-    }
-
-    fn live_blocks(&self) -> isize {
-        self.blocks.wrapping_sub(self.blocks_back) as isize
-    }
+    const FOLD: isize = 64 << 10;
 
     #[inline]
     pub(crate) fn add_block(&mut self, requested: usize, allocated: usize) {
         self.requested += requested as u64;
         self.allocated += allocated as u64;
         self.blocks += 1;
-        self.peak_requested = self.peak_requested.max(self.live_requested());
-        self.peak_allocated = self.peak_allocated.max(self.live_allocated());
-        self.peak_blocks = self.peak_blocks.max(self.live_blocks());
+        self.live_requested += requested as isize;
+        self.live_allocated += allocated as isize;
+        self.live_blocks += 1;
+        self.peak_requested = self.peak_requested.max(self.live_requested);
+        self.peak_allocated = self.peak_allocated.max(self.live_allocated);
+        self.peak_blocks = self.peak_blocks.max(self.live_blocks);
     }
 
     #[inline]
     pub(crate) fn remove_block(&mut self, requested: usize, allocated: usize) {
-        self.requested_back += requested as u64;
-        self.allocated_back += allocated as u64;
-        self.blocks_back += 1;
+        self.live_requested -= requested as isize;
+        self.live_allocated -= allocated as isize;
+        self.live_blocks -= 1;
     }
 
     /// Whether it is time to fold.
     #[inline]
     pub(crate) fn is_far(&self) -> bool {
-        self.live_allocated().unsigned_abs() >= Self::FOLD as usize
+        (self.live_allocated + Self::FOLD) as usize > 2 * Self::FOLD as usize
     }
 }
 

@@ -10,6 +10,7 @@
 //! - C1: only who is inside the gate, or has claimed it, touches the store.
 //! - C2: what lies in a cache is nobody's block: its record says that it is not live.
 //! - C3: a cache is freed when both its thread and its pool have let go of it.
+//! - C5: `pages` are of a region that the pool has: it takes it out of all caches, behind their gates, before it drops it.
 //! - C4: `STARTS[class] <= ends[class] <= STARTS[class + 1]`, and the places of a class below its end hold a slot.
 
 use std::cell::UnsafeCell;
@@ -18,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::Inner;
 use super::gate::{Gate, Inside};
-use super::record::{BlockWord, GRANULE};
-use super::slab::{LIVE, SMALL_UNITS, Slot};
+use super::record::{BlockWord, GRANULE, Head, PAGE, Record};
+use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use crate::ledger::Drift;
 
 const CLASSES: usize = SMALL_UNITS as usize;
@@ -84,6 +85,11 @@ pub(super) struct Store {
     medium_bytes: usize,
     /// How well medium blocks are asked for again: rises with each hit, falls with each miss.
     score: i8,
+    /// The region that this thread's small blocks come from, as long as the pool has it: its addresses, `len` bytes from `base`
+    /// (0 without one), and the words of its pages.
+    base: usize,
+    len: usize,
+    pages: *const AtomicU64,
     pub(super) drift: Drift,
 }
 
@@ -112,6 +118,9 @@ impl Cache {
                 medium: [None; PLACES],
                 medium_bytes: 0,
                 score: 0,
+                base: 0,
+                len: 0,
+                pages: std::ptr::null(),
                 drift: Drift::default(),
             }),
             pool,
@@ -165,7 +174,7 @@ impl Store {
     #[inline]
     pub(super) fn take(&mut self, units: u32, requested: usize) -> Option<NonNull<u8>> {
         let class = units as usize - 1;
-        let end = self.ends[class];
+        let end = *self.ends.get(class)?;
         if end == STARTS[class] || self.drift.is_far() {
             return None;
         }
@@ -179,7 +188,7 @@ impl Store {
     pub(super) fn hand_out(&mut self, slot: Slot, units: u32, requested: usize) -> NonNull<u8> {
         let bytes = units as usize * GRANULE;
         // SAFETY: records live as long as the pool (L1), and the slot is nobody's but ours, so nobody else writes it.
-        unsafe { slot.record.as_ref() }.store(LIVE | (bytes - requested) as u32, Ordering::Relaxed);
+        unsafe { slot.record.as_ref() }.store(LIVE | requested as u32, Ordering::Relaxed);
         self.drift.add_block(requested, bytes);
         slot.ptr
     }
@@ -187,17 +196,54 @@ impl Store {
     /// Keeps a slot that its owner has just freed.
     #[inline]
     pub(super) fn keep(&mut self, slot: Slot, units: u32, requested: usize) -> Kept {
-        if !self.put(slot, units) {
+        if !self.put(slot, units as usize - 1) {
             return Kept::No;
         }
         self.drift.remove_block(requested, units as usize * GRANULE);
         if self.drift.is_far() { Kept::AndFold } else { Kept::Yes }
     }
 
+    /// Keeps the live slot at `address`, if it lies near, there is room, and nothing is to be said about it. The way of nearly
+    /// all small blocks; `None` sends the caller the long way, with nothing done.
+    #[inline]
+    pub(super) fn free_near(&mut self, address: NonNull<u8>) -> Option<Kept> {
+        let at = address.addr().get();
+        let offset = at.wrapping_sub(self.base);
+        if offset >= self.len {
+            return None;
+        }
+        // SAFETY: C5: there is a word for each page of the `len` bytes.
+        let word = unsafe { &*self.pages.add(offset / PAGE) }.load(Ordering::Acquire);
+        let Record::Slab(slab) = Record::of(word) else {
+            return None;
+        };
+        // SAFETY: the word was read at this address, and the pool lives: it claims the gate before it goes.
+        let (_, record) = unsafe { slab.slot_at(at) }?;
+        let was = record.load(Ordering::Relaxed);
+        let slot = Slot {
+            ptr: address,
+            record: NonNull::from(record),
+        };
+        if was & LIVE == 0 || !self.put(slot, slab.class()) {
+            return None;
+        }
+        record.store(0, Ordering::Relaxed);
+        self.drift
+            .remove_block((was & REQUESTED) as usize, slab.units() as usize * GRANULE);
+        Some(if self.drift.is_far() { Kept::AndFold } else { Kept::Yes })
+    }
+
+    /// Small blocks come from this region now; or it is going to be dropped.
+    pub(super) fn set_near(&mut self, near: Option<&Head>) {
+        (self.base, self.len, self.pages) = near.map_or((0, 0, std::ptr::null()), |head| {
+            let addresses = head.addresses();
+            (addresses.start, addresses.len(), head.pages().as_ptr().cast_const())
+        });
+    }
+
     /// Puts a slot that is nobody's into its magazine, if there is room.
     #[inline]
-    pub(super) fn put(&mut self, slot: Slot, units: u32) -> bool {
-        let class = units as usize - 1;
+    pub(super) fn put(&mut self, slot: Slot, class: usize) -> bool {
         let end = self.ends[class];
         if end == STARTS[class + 1] {
             return false;

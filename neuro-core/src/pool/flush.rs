@@ -81,6 +81,16 @@ impl State {
         any
     }
 
+    /// Takes what is about to be dropped out of all caches (C5).
+    pub(super) fn forget_near(&mut self, pool: &Inner) {
+        self.claim_caches(pool);
+        for cache in &self.caches {
+            // SAFETY: claimed; the pool has not let go of it, and there is one borrow.
+            unsafe { cache.as_ref().store_of_claimed() }.set_near(None);
+        }
+        self.release_caches();
+    }
+
     /// Gives a medium block that waited in a cache back to the heap.
     pub(super) fn return_medium(&mut self, ptr: NonNull<u8>) {
         let address = ptr.addr().get();

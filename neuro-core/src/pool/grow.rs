@@ -89,7 +89,7 @@ impl State {
         let mut grown = self.grow(pool, units);
         // Regions have the sizes of earlier days. Empty ones can stand in the way of the one that is needed now: within
         // the limit, and within the addresses that the system gives.
-        if !matches!(grown, Ok(true)) && self.drop_empty_regions() {
+        if !matches!(grown, Ok(true)) && self.drop_empty_regions(pool) {
             grown = self.grow(pool, units);
         }
         match grown {
@@ -147,17 +147,18 @@ impl State {
     }
 
     /// Gives the regions without a live block back; whether there were any. No cache has a block.
-    fn drop_empty_regions(&mut self) -> bool {
+    fn drop_empty_regions(&mut self, pool: &Inner) -> bool {
         let before = self.regions.len();
         for index in (0..before).rev() {
             if self.regions[index].heap().live_blocks() == 0 {
-                self.drop_region(index);
+                self.drop_region(pool, index);
             }
         }
         self.regions.len() < before
     }
 
-    fn drop_region(&mut self, index: usize) {
+    fn drop_region(&mut self, pool: &Inner, index: usize) {
+        self.forget_near(pool);
         let region = self.regions.remove(index);
         table::unclaim(region.addresses());
         if let Some(guard) = self.guard.as_mut() {
@@ -189,7 +190,7 @@ impl State {
             let now = self.committed.current;
             let region = &mut self.regions[index];
             if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
-                self.drop_region(index);
+                self.drop_region(pool, index);
             } else if now > target {
                 let given_back = region.trim(now - target);
                 self.committed.remove(given_back);
@@ -203,7 +204,7 @@ impl State {
     pub(super) fn release_regions(&mut self, pool: &Inner) {
         self.settle(pool);
         while !self.regions.is_empty() {
-            self.drop_region(self.regions.len() - 1);
+            self.drop_region(pool, self.regions.len() - 1);
         }
     }
 

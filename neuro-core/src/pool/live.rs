@@ -20,10 +20,9 @@ impl State {
             return None;
         }
         if let (Record::Slab(slab), _) = region.head().look(address)
-            && let Some((_, slack)) = slot_at(slab, address, LIVE)
+            && let Some((_, requested)) = slot_at(slab, address, LIVE)
         {
-            let units = slab.units();
-            return Some((units, units as usize * GRANULE - slack));
+            return Some((slab.units(), requested));
         }
         let word = Self::word_at(region, pool, address)?;
         let units = region.heap().len_of(word.block(region.head().offset_of(address)))?;
@@ -61,7 +60,7 @@ impl State {
             if requested > old || requested.max(1) + GRANULE <= old {
                 return false;
             }
-            record.store(LIVE | (old - requested) as u32, Ordering::Relaxed);
+            record.store(LIVE | requested as u32, Ordering::Relaxed);
             self.count_resize((old_requested, old), (requested, old));
             return true;
         }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use super::cache::{Cache, Store};
+use super::cache::{Cache, Kept, Store};
 use super::{Inner, gate};
 use crate::sync::global::{Mutex, MutexGuard, OnceLock, lock};
 
@@ -28,6 +28,8 @@ struct Place {
 thread_local! {
     // Without a destructor, so that looking costs no check; `ENDING` has it.
     static TABLE: [Place; PLACES] = const { [const { Place { pool: Cell::new(0), cache: Cell::new(None) } }; PLACES] };
+    /// The cache that was used last, if this thread still has it.
+    static LAST: Cell<Option<NonNull<Cache>>> = const { Cell::new(None) };
     static ENDING: Ending = const { Ending(Cell::new(false)) };
 }
 
@@ -63,9 +65,31 @@ pub(super) fn cache_of(pool: u64) -> Option<NonNull<Cache>> {
 #[inline]
 pub(super) fn with_store<R>(pool: u64, work: impl FnOnce(&mut Store) -> R) -> Option<R> {
     let cache = cache_of(pool)?;
+    LAST.set(Some(cache));
     // SAFETY: a cache lives until its thread has let go of it, and that is this thread.
     let (_inside, store) = unsafe { cache.as_ref() }.enter()?;
     Some(work(store))
+}
+
+/// Frees a small block into the cache that was used last, if it belongs there: [`Store::free_near`]. The pool and its number
+/// come along for a fold.
+#[inline]
+pub(super) fn free_near(address: NonNull<u8>) -> Option<(Kept, NonNull<Inner>)> {
+    // SAFETY: as in `with_store`; the place is emptied with the cache's.
+    let cache = unsafe { LAST.get()?.as_ref() };
+    let (_inside, store) = cache.enter()?;
+    Some((store.free_near(address)?, cache.pool))
+}
+
+/// Runs `work` inside the cache that was used last.
+pub(super) fn with_last(work: impl FnOnce(&Cache, &mut Store)) {
+    if let Some(cache) = LAST.get() {
+        // SAFETY: as in `free_near`.
+        let cache = unsafe { cache.as_ref() };
+        if let Some((_inside, store)) = cache.enter() {
+            work(cache, store);
+        }
+    }
 }
 
 /// Whether this thread has a cache of the pool.
@@ -108,6 +132,7 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
 fn vacate(place: &Place) {
     place.pool.set(0);
     let Some(cache) = place.cache.take() else { return };
+    LAST.set(None);
     let _attached = lock_attached();
     // SAFETY: this thread has not let go of it.
     let shared = unsafe { cache.as_ref() };

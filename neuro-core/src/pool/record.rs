@@ -66,14 +66,14 @@ impl Record {
 #[derive(Clone, Copy)]
 pub(super) struct SlabWord(u64);
 
-/// By granules of a slot: 2^16 divided by them, rounded up. A slab has at most 1,024 granules, so a multiplication divides
-/// exactly (tested).
-static INVERSE: [u32; SMALL_UNITS as usize + 1] = {
-    let mut inverse = [0; SMALL_UNITS as usize + 1];
-    let mut units = 1;
-    while units <= SMALL_UNITS {
-        inverse[units as usize] = (1 << 16) / units + 1;
-        units += 1;
+/// By class, granules of a slot less one: 2^16 divided by the granules, rounded up. A slab has at most 1,024 granules, so a
+/// multiplication divides exactly (tested).
+static INVERSE: [u32; SMALL_UNITS as usize] = {
+    let mut inverse = [0; SMALL_UNITS as usize];
+    let mut class = 0;
+    while class < SMALL_UNITS {
+        inverse[class as usize] = (1 << 16) / (class + 1) + 1;
+        class += 1;
     }
     inverse
 };
@@ -82,14 +82,20 @@ impl SlabWord {
     /// Of page number `page` of a slab with slots of `units` granules.
     pub(super) fn new(records: NonNull<AtomicU32>, units: u32, page: usize) -> u64 {
         let address = records.as_ptr().expose_provenance() as u64;
-        debug_assert!(address >> 48 == 0 && units <= SMALL_UNITS && page < 16);
-        (page as u64) << 60 | u64::from(units) << 48 | address | SLAB
+        debug_assert!(address >> 48 == 0 && (1..=SMALL_UNITS).contains(&units) && page < 16);
+        (page as u64) << 60 | u64::from(units - 1) << 48 | address | SLAB
     }
 
     /// Granules of a slot.
     #[inline]
     pub(super) fn units(self) -> u32 {
-        (self.0 >> 48 & 0x7f) as u32
+        self.class() as u32 + 1
+    }
+
+    /// Granules of a slot, less one: below 64.
+    #[inline]
+    pub(super) fn class(self) -> usize {
+        (self.0 >> 48 & 63) as usize
     }
 
     /// The slab's records: the first is not of a slot.
@@ -105,9 +111,8 @@ impl SlabWord {
     #[inline]
     pub(super) unsafe fn slot_at<'a>(self, address: usize) -> Option<(u32, &'a AtomicU32)> {
         let offset = (self.0 >> 60) as u32 * PAGE as u32 + (address % PAGE) as u32;
-        let units = self.units();
-        let slot = (offset / GRANULE as u32) * INVERSE[units as usize] >> 16;
-        if slot * units * GRANULE as u32 != offset {
+        let slot = (offset / GRANULE as u32) * INVERSE[self.class()] >> 16;
+        if slot * self.units() * GRANULE as u32 != offset {
             return None;
         }
         // SAFETY: the records of a slab are as many as slots can begin in its pages, and one more; they live as long as the
@@ -192,6 +197,8 @@ impl BlockWord {
 /// What the address table leads to: the records of one region. Its address stays the same while the region lives.
 pub(super) struct Head {
     base: NonNull<u8>,
+    /// Bytes of the region.
+    len: usize,
     pub(super) pool: NonNull<Inner>,
     /// Number of the pool.
     pub(super) number: u64,
@@ -205,6 +212,7 @@ impl Head {
     pub(super) fn new(base: NonNull<u8>, len: usize, pool: NonNull<Inner>, number: u64) -> std::io::Result<Self> {
         Ok(Self {
             base,
+            len,
             pool,
             number,
             coarse: Words::new(len.div_ceil(COARSE))?,
@@ -219,6 +227,16 @@ impl Head {
         debug_assert!(index < self.fine.as_slice().len());
         // SAFETY: there is a word for each page of the region, and `address` lies in it.
         unsafe { self.fine.as_slice().get_unchecked(index) }
+    }
+
+    pub(super) fn addresses(&self) -> std::ops::Range<usize> {
+        let start = self.base.addr().get();
+        start..start + self.len
+    }
+
+    /// The words of all pages, the first for the region's first.
+    pub(super) fn pages(&self) -> NonNull<AtomicU64> {
+        NonNull::from(self.fine.as_slice()).cast()
     }
 
     /// The word of the 64 KiB that `address`, which lies in the region, is in.

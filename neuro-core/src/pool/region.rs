@@ -91,8 +91,9 @@ impl Region {
     }
 
     /// The addresses it covers.
+    #[inline]
     pub(super) fn addresses(&self) -> Range<usize> {
-        let start = self.memory.base().as_ptr().addr();
+        let start = self.memory.base().addr().get();
         start..start + self.memory.len()
     }
 

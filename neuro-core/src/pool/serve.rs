@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::cache::{Kept, Medium, Store};
 use super::record::{BlockWord, GRANULE, Head, MEDIUM_UNITS, PAGE, Record};
 use super::region::LARGE;
-use super::slab::{LIVE, SLACK, SMALL_UNITS, Slot};
+use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use super::state::{State, check_alignment};
 use super::{Init, Inner, MemoryPool, PoolPtr, destroy, local, lock_state, reaper, table};
 use crate::backend::host::{STEP, os};
@@ -126,6 +126,19 @@ impl MemoryPool {
     /// long as its pool lives and has not handed it out again; two threads must not free the same block at the same moment.
     #[inline]
     pub unsafe fn free(address: NonNull<u8>) -> Result<()> {
+        match local::free_near(address) {
+            Some((Kept::Yes, _)) => Ok(()),
+            Some((_, pool)) => {
+                fold(pool);
+                Ok(())
+            }
+            // SAFETY: forwarded contract.
+            None => unsafe { Self::free_far(address) },
+        }
+    }
+
+    /// [`free`](Self::free), of any block.
+    unsafe fn free_far(address: NonNull<u8>) -> Result<()> {
         let at = address.addr().get();
         let Some(head) = table::find(at) else {
             return Err(refused(at, NO_POOL));
@@ -198,7 +211,7 @@ fn free_small(address: NonNull<u8>, head: &Head, record: &AtomicU32, units: u32)
         return free_odd(address, head); // the slab may have been cut short, and this be behind it
     }
     record.store(was & !LIVE, Ordering::Relaxed);
-    let requested = units as usize * GRANULE - (was & SLACK) as usize;
+    let requested = (was & REQUESTED) as usize;
     let slot = Slot {
         ptr: address,
         record: NonNull::from(record),
@@ -208,7 +221,7 @@ fn free_small(address: NonNull<u8>, head: &Head, record: &AtomicU32, units: u32)
     match local::with_store(number, |store| store.keep(slot, units, requested)) {
         Some(Kept::Yes) => Ok(()),
         Some(Kept::AndFold) => {
-            fold(number, pool);
+            fold(pool);
             Ok(())
         }
         Some(Kept::No | Kept::Unwanted) => give_back(pool, address, Full::Magazine(units)),
@@ -235,7 +248,7 @@ fn free_recorded(address: NonNull<u8>, head: &Head, word: BlockWord, record: &At
     match local::with_store(number, |store| store.keep_medium(medium, requested)) {
         Some(Kept::Yes) => Ok(()),
         Some(Kept::AndFold) => {
-            fold(number, pool);
+            fold(pool);
             Ok(())
         }
         Some(Kept::No) => give_back(pool, address, Full::Place(medium, requested)),
@@ -312,14 +325,16 @@ fn free_odd(address: NonNull<u8>, head: &Head) -> Result<()> {
     }
 }
 
-/// Folds this thread's counts, if the lock is free.
+/// Folds this thread's counts, if the lock is free. The pool may be gone: then its cache is claimed for good.
 #[cold]
-fn fold(number: u64, pool: NonNull<Inner>) {
-    local::with_store(number, |store| {
-        // SAFETY: a pool takes its caches away, behind their gates, before it goes. We are inside, so it is there.
-        let pool = unsafe { pool.as_ref() };
-        if let Some(mut state) = try_lock(&pool.state) {
-            state.counters.fold(&mut store.drift);
+fn fold(pool: NonNull<Inner>) {
+    local::with_last(|cache, store| {
+        if cache.pool == pool {
+            // SAFETY: a pool takes its caches away, behind their gates, before it goes. We are inside, so it is there.
+            let pool = unsafe { pool.as_ref() };
+            if let Some(mut state) = try_lock(&pool.state) {
+                state.counters.fold(&mut store.drift);
+            }
         }
     });
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! slab     | slot | slot | slot | …            one block of the heap
-//! records  the slab's number, then one word a slot: LIVE | bytes beyond those asked for   (read and written by whoever has
+//! records  the slab's number, then one word a slot: LIVE | bytes that were asked for      (read and written by whoever has
 //!          the slot, without a lock)
 //! bits     one bit a slot: neither live nor in a thread's cache    (under the pool's lock)
 //! ```
@@ -29,8 +29,8 @@ const FULL_BYTES: usize = 64 << 10;
 const MAX_SLOTS: usize = 512;
 /// The slot is somebody's.
 pub(super) const LIVE: u32 = 1 << 31;
-/// The bytes of the slot beyond those asked for.
-pub(super) const SLACK: u32 = 0x1fff;
+/// The bytes of the slot that were asked for.
+pub(super) const REQUESTED: u32 = 0x1fff;
 
 /// A slot that is nobody's, on its way from or to a slab.
 #[derive(Clone, Copy)]

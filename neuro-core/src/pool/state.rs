@@ -21,7 +21,7 @@ use super::options::Options;
 use super::record::{BlockWord, GRANULE, Head, PAGE, PAGE_UNITS, Record, SlabWord};
 use super::region::{Placed, Region};
 use super::scope::ScopeState;
-use super::slab::{LIVE, SLACK, SMALL_UNITS, Slabs};
+use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs};
 use super::{Inner, local};
 use crate::backend::host::STEP;
 use crate::error::{Error, Result};
@@ -174,6 +174,7 @@ impl State {
         for _ in 0..2 {
             let cached = local::with_store(pool.number, |store| {
                 self.counters.fold(&mut store.drift);
+                store.set_near(self.regions.first().map(Region::head));
                 self.fill(store, units);
                 store.take(units, requested)
             });
@@ -184,7 +185,7 @@ impl State {
             if let Some(slot) = self.slabs.take(units) {
                 let bytes = units as usize * GRANULE;
                 // SAFETY: the slot is nobody's but ours; records live as long as the pool (L1).
-                unsafe { slot.record.as_ref() }.store(LIVE | (bytes - requested) as u32, Ordering::Relaxed);
+                unsafe { slot.record.as_ref() }.store(LIVE | requested as u32, Ordering::Relaxed);
                 self.count_in(requested, bytes);
                 return Some(slot.ptr);
             }
@@ -199,7 +200,7 @@ impl State {
     fn fill(&mut self, store: &mut Store, units: u32) {
         for _ in 0..Store::batch(units) {
             match self.slabs.take(units) {
-                Some(slot) if store.put(slot, units) => {}
+                Some(slot) if store.put(slot, units as usize - 1) => {}
                 Some(slot) => {
                     self.return_slot(slot.ptr);
                     break;
@@ -286,10 +287,9 @@ impl State {
         let (record, place) = region.head().look(address);
         let word = match record {
             Record::Slab(slab) if slot_at(slab, address, 0).is_some() => {
-                let slack = slot_at(slab, address, 0)?.1;
-                let bytes = slab.units() as usize * GRANULE;
+                let requested = slot_at(slab, address, 0)?.1;
                 self.return_slot(ptr);
-                return Some((bytes - slack, bytes));
+                return Some((requested, slab.units() as usize * GRANULE));
             }
             // Erased before the range can be handed out again.
             Record::Block(word) => {
@@ -387,11 +387,11 @@ impl State {
     }
 }
 
-/// The record of the slot of a slab that starts at `address`, and the bytes of it beyond those asked for; only if it is live,
-/// for `live` of [`LIVE`], or only if not, for 0.
+/// The record of the slot of a slab that starts at `address`, and the bytes that were asked for; only if it is live, for `live`
+/// of [`LIVE`], or only if not, for 0.
 pub(super) fn slot_at<'a>(slab: SlabWord, address: usize, live: u32) -> Option<(&'a AtomicU32, usize)> {
     // SAFETY: callers hold the lock of the pool from which they have read the word, at this address.
     let (_, record) = unsafe { slab.slot_at(address) }?;
     let word = record.load(Ordering::Relaxed);
-    (word & LIVE == live).then_some((record, (word & SLACK) as usize))
+    (word & LIVE == live).then_some((record, (word & REQUESTED) as usize))
 }
