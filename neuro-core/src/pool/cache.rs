@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::Inner;
 use super::gate::{Gate, Inside};
-use super::record::{BlockWord, GRANULE, Head, PAGE, Record};
+use super::record::{BlockWord, COARSE, GRANULE, Head, PAGE, Record};
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use crate::ledger::Drift;
 
@@ -90,6 +90,7 @@ pub(super) struct Store {
     base: usize,
     len: usize,
     pages: *const AtomicU64,
+    chunks: *const AtomicU64,
     pub(super) drift: Drift,
 }
 
@@ -121,6 +122,7 @@ impl Cache {
                 base: 0,
                 len: 0,
                 pages: std::ptr::null(),
+                chunks: std::ptr::null(),
                 drift: Drift::default(),
             }),
             pool,
@@ -212,7 +214,12 @@ impl Store {
         if offset >= self.len {
             return None;
         }
-        // SAFETY: C5: there is a word for each page of the `len` bytes.
+        // SAFETY: C5: there is a word for each 64 KiB of the `len` bytes.
+        let chunk = unsafe { &*self.chunks.add(offset / COARSE) }.load(Ordering::Relaxed);
+        if chunk != 0 {
+            return None; // a large block, most likely, whose page's word would have to be fetched from far
+        }
+        // SAFETY: C5: there is a word for each page.
         let word = unsafe { &*self.pages.add(offset / PAGE) }.load(Ordering::Acquire);
         let Record::Slab(slab) = Record::of(word) else {
             return None;
@@ -235,10 +242,13 @@ impl Store {
 
     /// Small blocks come from this region now; or it is going to be dropped.
     pub(super) fn set_near(&mut self, near: Option<&Head>) {
-        (self.base, self.len, self.pages) = near.map_or((0, 0, std::ptr::null()), |head| {
-            let addresses = head.addresses();
-            (addresses.start, addresses.len(), head.pages().as_ptr().cast_const())
-        });
+        let Some(head) = near else {
+            self.len = 0;
+            return;
+        };
+        let addresses = head.addresses();
+        (self.base, self.len) = (addresses.start, addresses.len());
+        (self.chunks, self.pages) = head.words();
     }
 
     /// Puts a slot that is nobody's into its magazine, if there is room.

@@ -25,7 +25,11 @@ impl State {
     /// `units` granules on a multiple of `align`, in memory that a region holds: the common case, without a detour.
     #[inline]
     pub(super) fn reuse(&mut self, units: u32, align: u32) -> Option<Placed> {
-        self.regions.iter_mut().find_map(|region| region.reuse(units, align))
+        // Under a limit every granule counts.
+        let roomy = self.options.limit.is_none();
+        self.regions
+            .iter_mut()
+            .find_map(|region| region.reuse(units, align, roomy))
     }
 
     /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
@@ -56,7 +60,6 @@ impl State {
     }
 
     fn place_reaching(&mut self, units: u32, align: u32, reach: Reach) -> io::Result<Option<Placed>> {
-        // Under a limit every granule counts.
         let roomy = self.options.limit.is_none();
         for region in &mut self.regions {
             let before = region.committed();

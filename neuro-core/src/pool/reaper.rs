@@ -1,8 +1,9 @@
 //! The reaper: one thread of the process that gives memory back which pools have cached and not used for a while.
 //!
-//! Twice within a pool's decay time it looks at the most bytes that were in blocks since it looked last. What is committed
-//! beyond that and the pool's keep was of no use, and goes, at most 64 MiB under the lock at once. So a steady program keeps
-//! what it uses again and again, and an idle pool is empty after its decay time and a half.
+//! Twice within a pool's decay time it looks at the most bytes that were in blocks since it looked last. A pool that handed out
+//! blocks meanwhile keeps twice that (the holes between blocks are used again, too); one that did not keeps what it was told
+//! to keep. The rest goes, at most 64 MiB under the lock at once. So a steady program keeps what it uses again and again, and
+//! an idle pool is empty after its decay time and a half.
 //!
 //! It lives while some pool has cached bytes that may go, and a little longer; the next that caches something wakes another.
 //! It blocks all signals, so that it takes none from the program. A forked child has none until it wakes one.
@@ -87,22 +88,22 @@ impl State {
         self.gather(pool);
         let live = self.counters.allocated.current;
         let used = std::mem::replace(&mut self.recent_peak, live);
-        let keep = (used - live).max(self.options.keep);
+        let served = self.counters.blocks.total;
+        let active = std::mem::replace(&mut self.served_before, served) != served;
+        let keep = if active { (2 * used).saturating_sub(live) } else { 0 }.max(self.options.keep);
         let cached = self.committed.current.saturating_sub(live);
-        if cached <= self.options.keep {
-            return None;
-        }
         if cached > keep {
             let given_back = self.trim(pool, keep, AT_ONCE);
-            self.recent_peak = self.recent_peak.max(used);
             if given_back >= AT_ONCE {
+                // The next round comes soon, and must judge as this one did.
+                self.recent_peak = used;
+                self.served_before = if active { served.wrapping_sub(1) } else { served };
                 return Some(SHORTEST);
             }
-            self.recent_peak = live;
-            if given_back == 0 && keep == self.options.keep {
+            if given_back == 0 && !active {
                 return None; // what is left lies between blocks
             }
         }
-        Some(decay / 2)
+        (active || cached > self.options.keep).then_some(decay / 2)
     }
 }

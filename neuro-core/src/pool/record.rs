@@ -31,7 +31,7 @@ pub(super) const GRANULE: usize = 64;
 /// Bytes of a page of records.
 pub(super) const PAGE: usize = 4096;
 /// Bytes that share a coarse word.
-const COARSE: usize = MEDIUM_UNITS as usize * GRANULE;
+pub(super) const COARSE: usize = MEDIUM_UNITS as usize * GRANULE;
 /// Granules of a page.
 pub(super) const PAGE_UNITS: u32 = (PAGE / GRANULE) as u32;
 /// Blocks of the heap up to this many granules (64 KiB) may wait in a thread's cache.
@@ -234,9 +234,9 @@ impl Head {
         start..start + self.len
     }
 
-    /// The words of all pages, the first for the region's first.
-    pub(super) fn pages(&self) -> NonNull<AtomicU64> {
-        NonNull::from(self.fine.as_slice()).cast()
+    /// The first of the coarse words, and of the fine ones.
+    pub(super) fn words(&self) -> (*const AtomicU64, *const AtomicU64) {
+        (self.coarse.as_slice().as_ptr(), self.fine.as_slice().as_ptr())
     }
 
     /// The word of the 64 KiB that `address`, which lies in the region, is in.

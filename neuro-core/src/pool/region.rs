@@ -131,25 +131,35 @@ impl Region {
     }
 
     /// A block in memory that is held anyway: nothing to ask the system, nothing to mark. `None` where there is none, where
-    /// some of the memory below has gone back, and for blocks that are laid in a way of their own.
+    /// some of the memory below has gone back.
     #[inline(always)]
-    pub(super) fn reuse(&mut self, units: u32, align: u32) -> Option<Placed> {
-        if units >= (LARGE / GRANULE) as u32 || self.whole == 0 {
+    pub(super) fn reuse(&mut self, units: u32, align: u32, roomy: bool) -> Option<Placed> {
+        if self.whole == 0 {
             return None;
         }
+        if roomy && units >= (LARGE / GRANULE) as u32 {
+            let (block, units) = self.find_for_speed(units, align, self.whole)?;
+            return Some(self.place_in_whole(block, units));
+        }
         let block = self.heap.allocate_below(self.whole, units, align, Tag::IDLE)?;
+        Some(self.place_in_whole(block, units))
+    }
+
+    /// A block below `whole`.
+    #[inline(always)]
+    fn place_in_whole(&mut self, block: Block, units: u32) -> Placed {
         let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let dirty_to = self.used.saturating_sub(start).min(bytes);
         self.used = self.used.max(start + bytes);
         // SAFETY: as in `place`; R2, since `whole` is opened.
         let ptr = unsafe { self.memory.base().add(start) };
-        Some(Placed {
+        Placed {
             ptr,
             block,
             units,
             dirty_from: 0,
             dirty_to,
-        })
+        }
     }
 
     /// A free range for a block of `units`, and its length.
@@ -158,7 +168,7 @@ impl Region {
             Reach::Held => (self.used.next_multiple_of(STEP) / GRANULE) as u32,
             Reach::All => u32::MAX,
         };
-        if roomy && units as usize * GRANULE >= LARGE && align <= STEP_UNITS {
+        if roomy && units as usize * GRANULE >= LARGE {
             return self.find_for_speed(units, align, ceiling);
         }
         Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units))
@@ -185,6 +195,9 @@ impl Region {
     }
 
     fn place(&mut self, block: Block, units: u32) -> io::Result<Placed> {
+        if block.offset + units <= self.whole {
+            return Ok(self.place_in_whole(block, units));
+        }
         let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let end = start + bytes;
         self.memory.open_up_to(end)?;

@@ -72,6 +72,8 @@ pub(super) struct State {
     pub(super) fail_in: Option<u64>,
     /// Most bytes allocated since the reaper looked last.
     pub(super) recent_peak: usize,
+    /// Blocks that had been handed out by then.
+    pub(super) served_before: u64,
     /// Whether the soft limit's callback has been called since it was last below.
     pub(super) soft_reached: bool,
 }
@@ -98,6 +100,7 @@ impl State {
             guard: None,
             fail_in: None,
             recent_peak: 0,
+            served_before: 0,
             soft_reached: false,
         }
     }
@@ -227,7 +230,10 @@ impl State {
         let address = ptr.addr().get();
         if let Some(region) = self.region_of(address) {
             for page in 0..bytes / PAGE {
-                region.head().page(address + page * PAGE).store(word(page), Ordering::Release);
+                region
+                    .head()
+                    .page(address + page * PAGE)
+                    .store(word(page), Ordering::Release);
             }
         }
     }
