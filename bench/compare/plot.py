@@ -24,11 +24,13 @@ def save_bars(path: Path, title: str, times: dict[str, dict[str, float]], colour
         bars = panel.barh(names, seconds, color=[colours.get(arm, "#b0b4ba") for arm in names])
         panel.bar_label(bars, [duration(value) for value in seconds], padding=3, fontsize=8)
         panel.set_title(name, fontsize=9, loc="left")
+        # Bars of one thickness in all panels, from the top.
+        panel.set_ylim(len(arms) - tallest - 0.5, len(arms) - 0.5)
         # Room for the figures beside the bars; they stand for the axis.
         panel.set_xlim(0, max(seconds) * 1.25)
         panel.set_xticks([])
         panel.tick_params(axis="y", length=0, labelsize=8)
-        panel.spines[["top", "right", "bottom"]].set_visible(False)
+        panel.spines[["top", "right", "bottom", "left"]].set_visible(False)
     for panel in list(axes.flat)[len(times) :]:
         panel.set_visible(False)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")

@@ -37,7 +37,12 @@ fn side<P: Peer>(mut peer: P, blocks: usize) -> Result<Value> {
 }
 
 /// Sizes in bytes; each range gets the same share of the memory.
-const RANGES: [(u32, u32); 4] = [(64, 4 << 10), (4 << 10, 256 << 10), (256 << 10, 4 << 20), (4 << 20, 64 << 20)];
+const RANGES: [(u32, u32); 4] = [
+    (64, 4 << 10),
+    (4 << 10, 256 << 10),
+    (256 << 10, 4 << 20),
+    (4 << 20, 64 << 20),
+];
 
 fn kept<P: Peer>(mut peer: P, bytes: usize, seconds: f64) -> Result<Value> {
     let mut random = Random::new(1);
@@ -81,7 +86,11 @@ fn kept<P: Peer>(mut peer: P, bytes: usize, seconds: f64) -> Result<Value> {
 /// Resident bytes of this process.
 fn resident() -> Result<usize> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: usize = statm.split_whitespace().nth(1).ok_or("statm has a second figure")?.parse()?;
+    let pages: usize = statm
+        .split_whitespace()
+        .nth(1)
+        .ok_or("statm has a second figure")?
+        .parse()?;
     // SAFETY: asks for a constant of the system.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     Ok(pages * usize::try_from(page)?)

@@ -18,9 +18,21 @@ const ARENA: usize = 64 << 30;
 fn map(bytes: usize) -> Result<NonNull<[u8]>> {
     // Twice as much address space as a huge page needs to be aligned in it.
     const HUGE: usize = 2 << 20;
-    let (read_write, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let (read_write, private) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
     // SAFETY: a new mapping, at an address of the system's choice.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes + HUGE, read_write, private | libc::MAP_NORESERVE, -1, 0) };
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes + HUGE,
+            read_write,
+            private | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
     if start == libc::MAP_FAILED {
         return Err(format!("no {bytes} bytes of address space: {}", std::io::Error::last_os_error()).into());
     }

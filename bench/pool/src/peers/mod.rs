@@ -88,7 +88,10 @@ const fn ability<P: Peer>() -> Ability {
 }
 
 pub fn find(name: &str) -> Option<Ability> {
-    PEERS.into_iter().find(|(peer, _)| *peer == name).map(|(_, ability)| ability)
+    PEERS
+        .into_iter()
+        .find(|(peer, _)| *peer == name)
+        .map(|(_, ability)| ability)
 }
 
 pub fn names() -> String {

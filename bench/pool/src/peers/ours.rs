@@ -20,7 +20,10 @@ impl Peer for Pool {
 
     #[inline]
     fn allocate(&mut self, bytes: u32) -> Option<Address> {
-        self.0.allocate_bytes(bytes as usize, None, Init::Uninit).ok().map(Address)
+        self.0
+            .allocate_bytes(bytes as usize, None, Init::Uninit)
+            .ok()
+            .map(Address)
     }
 
     #[inline]

@@ -68,7 +68,11 @@ impl Duo {
         });
         is_ready.recv()??;
         stay_on(last);
-        Ok(Self { ours: ours()?, gate, orders })
+        Ok(Self {
+            ours: ours()?,
+            gate,
+            orders,
+        })
     }
 }
 
@@ -136,7 +140,9 @@ fn allowed() -> Vec<usize> {
     let status = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) };
     assert_eq!(status, 0, "a thread may ask where it runs");
     // SAFETY: each number is below the set's size.
-    (0..libc::CPU_SETSIZE as usize).filter(|&number| unsafe { libc::CPU_ISSET(number, &set) }).collect()
+    (0..libc::CPU_SETSIZE as usize)
+        .filter(|&number| unsafe { libc::CPU_ISSET(number, &set) })
+        .collect()
 }
 
 /// Keeps the calling thread on one processor.

@@ -50,7 +50,8 @@ impl<P: Peer> Part for Maker<P> {
     fn draw(&mut self, steps: usize) {
         let (random, range) = (&mut self.random, &self.range);
         self.sizes.clear();
-        self.sizes.extend((0..steps).map(|_| random.size(*range.start(), *range.end())));
+        self.sizes
+            .extend((0..steps).map(|_| random.size(*range.start(), *range.end())));
     }
 
     fn run(&mut self) {

@@ -62,7 +62,11 @@ impl<P: Peer, const TOUCH: bool> LiveSet<P, TOUCH> {
 
     /// A peer that is fast because it is wrong would be found here.
     fn check(&self) -> Result<()> {
-        let spans = self.slots.iter().flatten().map(|block| (P::place(block.handle), block.bytes.get() as usize));
+        let spans = self
+            .slots
+            .iter()
+            .flatten()
+            .map(|block| (P::place(block.handle), block.bytes.get() as usize));
         let mut spans: Vec<_> = spans.collect();
         spans.sort_unstable();
         if spans.windows(2).any(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
@@ -71,7 +75,13 @@ impl<P: Peer, const TOUCH: bool> LiveSet<P, TOUCH> {
         if spans.iter().any(|span| !span.0.is_multiple_of(ALIGN)) {
             return Err(format!("a block is not aligned to {ALIGN} bytes").into());
         }
-        if TOUCH && self.slots.iter().flatten().any(|block| P::memory(block.handle).is_none()) {
+        if TOUCH
+            && self
+                .slots
+                .iter()
+                .flatten()
+                .any(|block| P::memory(block.handle).is_none())
+        {
             return Err("there is no memory to touch".into());
         }
         Ok(())
@@ -100,7 +110,10 @@ impl<P: Peer, const TOUCH: bool> Part for LiveSet<P, TOUCH> {
                         // SAFETY: the block is ours, and has 64 bytes at least.
                         unsafe { memory.write_bytes(1, ALIGN) };
                     }
-                    *slot = Some(Block { handle, bytes: step.bytes });
+                    *slot = Some(Block {
+                        handle,
+                        bytes: step.bytes,
+                    });
                 }
             }
         }

@@ -56,10 +56,20 @@ pub trait Part: Send {
 pub fn prepare<P: Peer>(spec: Spec) -> Result<Box<dyn Work>> {
     let peer = P::new()?;
     match spec {
-        Spec::LiveSet { low, high, slots, touch, threads: 1 } => {
-            Ok(Box::new(Solo(LiveSet::boxed(peer, low..=high, slots, touch, 1)?)))
-        }
-        Spec::LiveSet { low, high, slots, touch, threads: 2 } => {
+        Spec::LiveSet {
+            low,
+            high,
+            slots,
+            touch,
+            threads: 1,
+        } => Ok(Box::new(Solo(LiveSet::boxed(peer, low..=high, slots, touch, 1)?))),
+        Spec::LiveSet {
+            low,
+            high,
+            slots,
+            touch,
+            threads: 2,
+        } => {
             let twin = peer.twin().ok_or("serves one thread only")?;
             Ok(Box::new(Duo::new(
                 move || LiveSet::boxed(peer, low..=high, slots, touch, 1),
@@ -71,7 +81,10 @@ pub fn prepare<P: Peer>(spec: Spec) -> Result<Box<dyn Work>> {
         Spec::Handoff { low, high } => {
             let twin = peer.twin().ok_or("serves one thread only")?;
             let (maker, taker) = handoff::pair(peer, twin, low..=high);
-            Ok(Box::new(Duo::new(move || Ok(Box::new(maker)), move || Ok(Box::new(taker)))?))
+            Ok(Box::new(Duo::new(
+                move || Ok(Box::new(maker)),
+                move || Ok(Box::new(taker)),
+            )?))
         }
     }
 }
