@@ -82,7 +82,8 @@ class Pools:
         """64 MiB taken, written to on every page, and freed: two comparisons, since a fresh mapping each time is slow."""
         name, spec = "64 MiB touched in a loop", {"work": "touch_loop", "bytes": 64 * MIB}
         self.measure(name, spec, ("reuse", "pool"), [("pool", ("reuse",), 1.05)])
-        self.measure(f"{name}, libraries", spec, ("glibc", "pool", "jemalloc", "mimalloc", "snmalloc"), [("pool", LIBRARIES, None)])
+        peers = ("glibc", "pool", "jemalloc", "mimalloc", "snmalloc")
+        self.measure(f"{name}, libraries", spec, peers, [("pool", LIBRARIES, None)])
 
     def thread_rows(self) -> None:
         """Two threads at once."""
@@ -112,7 +113,7 @@ class Pools:
         kept = {peer: ask(peer, question) for peer in ("pool", *LIBRARIES)}
         committed = kept["pool"]["committed"]
         note = f"pool says {committed / MIB:.1f} MiB; resident: "
-        note += ", ".join(f"{peer} {answer['after'] / MIB:.1f} MiB" for peer, answer in kept.items())
+        note += ", ".join(f"{peer} {answer['resident'] / MIB:.1f} MiB" for peer, answer in kept.items())
         self.bench.add(Row(name, f"at most {goal // MIB} MiB", holds=committed <= goal, note=note))
 
 
@@ -165,7 +166,7 @@ def main() -> int:
         from compare.plot import save_bars
 
         save_bars(options.plot, "Time of one step (median), by piece of work: shorter is faster", pools.times, COLOURS)
-    return pools.bench.finish()
+    return pools.bench.finish(times=pools.times)
 
 
 if __name__ == "__main__":

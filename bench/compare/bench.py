@@ -54,9 +54,9 @@ class Bench:
             seconds = {arm: samples[arm].median for arm in (ours, other)}
             self.add(Row(name, other, ratios(samples, ours, other), goal, seconds=seconds))
 
-    def finish(self) -> int:
-        """Verdict, file, and the exit status."""
+    def finish(self, **more: object) -> int:
+        """Verdict, file (with what `more` there is), and the exit status."""
         all_met = print_verdict(self.rows)
         if self._options.json:
-            save(self._options.json, self._facts, self.rows)
+            save(self._options.json, self._facts, self.rows, more)
         return 1 if self._options.strict and not all_met else 0

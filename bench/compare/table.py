@@ -61,8 +61,8 @@ def print_verdict(rows: list[Row]) -> bool:
     return not missed
 
 
-def save(path: Path, facts: dict[str, str], rows: list[Row]) -> None:
-    data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in rows]}
+def save(path: Path, facts: dict[str, str], rows: list[Row], more: dict[str, object]) -> None:
+    data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in rows]} | more
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 

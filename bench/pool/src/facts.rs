@@ -65,20 +65,16 @@ fn kept<P: Peer>(mut peer: P, bytes: usize, seconds: f64) -> Result<Value> {
         unsafe { touch::<P>(handle, size) };
         *block = Some((handle, size));
     }
-    let full = resident()?;
     random.shuffle(&mut blocks);
     for (handle, size) in blocks.drain(..).flatten() {
         // SAFETY: the block is ours, of this size, and not used after this.
         unsafe { peer.free(handle, size) };
     }
-    let freed = resident()?;
     std::thread::sleep(Duration::from_secs_f64(seconds));
     // The system's figure first: to ask the peer could make it tidy up.
     let after = resident()?;
     Ok(json!({
-        "full": full.saturating_sub(before),
-        "freed": freed.saturating_sub(before),
-        "after": after.saturating_sub(before),
+        "resident": after.saturating_sub(before),
         "committed": peer.committed_bytes(),
     }))
 }
