@@ -3,49 +3,17 @@
 README.md in this folder says how to read the output and what it does not show.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from compare import Arm, Row, Spread, compare, describe, one_process, print_header, print_row, print_verdict, save
-from compare.rounds import ratios
+from compare import Arm, Bench, Row, Spread, describe, one_process, options_of
 
 KIB, MIB = 1 << 10, 1 << 20
 NUMPY = "import numpy as np\n"
 HOOK = "import numpy as np, neuro_memory as nm\nnm.hooks.numpy.install()\n"
-READING = (
-    "A ratio is time over time, round by round; below 1 ours is faster. 'middle half': between the quartiles of the\n"
-    "rounds. A goal counts by the median. Times are medians of one iteration."
-)
 
 
 def size(nbytes: int) -> str:
     return f"{nbytes // MIB} MiB" if nbytes >= MIB else f"{nbytes // KIB} KiB" if nbytes >= KIB else f"{nbytes} B"
-
-
-class Bench:
-    """The rows, printed as they are measured."""
-
-    def __init__(self, sessions: int, rounds: int, clock: str, only: str) -> None:
-        self.options = {"sessions": sessions, "rounds": rounds, "clock": clock}
-        self.only = only
-        self.rows: list[Row] = []
-
-    def wanted(self, name: str) -> bool:
-        return self.only in name
-
-    def add(self, row: Row) -> None:
-        self.rows.append(row)
-        print_row(row)
-
-    def ratio(self, name: str, arms: list[Arm], goals: list[tuple[str, str, float | None]]) -> None:
-        """One comparison; a row for every (arm, arm it is compared with, goal)."""
-        if not self.wanted(name):
-            return
-        samples = compare(arms, **self.options)
-        for ours, other, goal in goals:
-            seconds = {arm: samples[arm].median for arm in (ours, other)}
-            self.add(Row(name, other, ratios(samples, ours, other), goal, seconds=seconds))
 
 
 def add_rows(bench: Bench) -> None:
@@ -113,7 +81,7 @@ def jax_rows(bench: Bench) -> None:
         Arm("default, copies", NUMPY + make, "jnp.from_dlpack(a).block_until_ready()"),
         Arm("hook, copy=False", HOOK + make, zero_copy),
     ]
-    samples = compare(arms, **(bench.options | {"clock": "wall"}))
+    samples = bench.compare(arms, clock="wall")
     hook, default = samples["hook, copy=False"], samples["default, copies"]
     spread = Spread.of([a / b for a, b in zip(hook.seconds, default.seconds, strict=True)])
     with one_process() as worker:
@@ -153,23 +121,11 @@ def tensor_rows(bench: Bench) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    parser.add_argument("--sessions", type=int, default=3, help="fresh processes a comparison (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds a session (default %(default)s)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name contains it")
-    parser.add_argument("--strict", action="store_true", help="exit 1 where a goal is missed")
-    options = parser.parse_args()
-    facts = describe(["numpy", "jax", "neuro-memory"]) | {"clock": options.clock}
-    print_header(facts, "NumPy on neuro-memory's pools", READING)
-    bench = Bench(options.sessions, options.rounds, options.clock, options.only)
+    options = options_of(__doc__.splitlines()[0]).parse_args()
+    bench = Bench(options, describe(["numpy", "jax", "neuro-memory"]), "NumPy on neuro-memory's pools")
     for rows in (add_rows, zeros_rows, jax_rows, tensor_rows):
         rows(bench)
-    all_met = print_verdict(bench.rows)
-    if options.json:
-        save(options.json, facts, bench.rows)
-    return 1 if options.strict and not all_met else 0
+    return bench.finish()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,24 @@
 #!/usr/bin/env bash
-# bench.sh SUBJECT: runs bench/SUBJECT.py on a release build. Figures only mean something on a machine that does nothing else.
+# bench.sh SUBJECT [OPTION…]: runs bench/SUBJECT.py on a release build; --help lists the options. Figures only mean something
+# on a machine that does nothing else.
 . "$(dirname "$0")/lib.sh"
 
 subject=${1:?which benchmark?}
+shift
 need "bench/$subject.py" "the benchmark"
-bash scripts/setup.sh demo
-bash scripts/module.sh
-exec "$PYTHON" "bench/$subject.py"
+case $subject in
+pool)
+    bash scripts/setup.sh bench
+    say "building the measured process and its peers"
+    # Outside the target directory of the product: another workspace, other dependencies. cmake is that of .venv.
+    CARGO_TARGET_DIR=$ROOT/bench/target PATH=$VENV/bin:$PATH \
+        cargo build --quiet --release --locked --manifest-path bench/Cargo.toml ||
+        die "the peers could not be built; the compiler's words are above" \
+            "(they are C and C++ too: gcc, g++ with C++20, make and cmake are needed)"
+    ;;
+*)
+    bash scripts/setup.sh demo
+    bash scripts/module.sh
+    ;;
+esac
+exec "$PYTHON" "bench/$subject.py" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh demo|test: checks the tools, installs what it may, makes .venv. Quick when nothing has changed.
+# setup.sh demo|test|bench: checks the tools, installs what it may, makes .venv. Quick when nothing has changed.
 #
 # Tools come first because each has its own remedy: a Rust toolchain is the user's to install, system packages are
 # installed when that can be done without asking (as root, with apt-get), Python packages go into .venv only.

@@ -47,6 +47,7 @@ UNSAFE = (
     "neuro-py/src/dlpack",
     "neuro-py/src/numpy_hook",
     "neuro-py/src/capsule",
+    "bench/pool/",
 )
 # Declaring and implementing the marker trait of element types is all the unsafe that dtype.rs has.
 UNSAFE_LINES = {CORE + "dtype.rs": re.compile(r"\bunsafe (impl|trait)\b")}

@@ -1,19 +1,18 @@
 """Side-by-side timing: several processes, driven in turns, compared round by round."""
 
+from .bench import Bench, options_of
 from .machine import describe
-from .rounds import Arm, Sample, Spread, compare, one_process
-from .table import Row, print_header, print_row, print_verdict, save
+from .rounds import Arm, Spread, one_process, ratios
+from .table import Row, duration
 
 __all__ = [
     "Arm",
+    "Bench",
     "Row",
-    "Sample",
     "Spread",
-    "compare",
     "describe",
+    "duration",
     "one_process",
-    "print_header",
-    "print_row",
-    "print_verdict",
-    "save",
+    "options_of",
+    "ratios",
 ]

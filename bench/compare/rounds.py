@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WORKER = Path(__file__).with_name("worker.py")
+#: The measured process of arms in Python; a native program that speaks its JSON lines can stand in for it.
+PYTHON = (sys.executable, str(Path(__file__).with_name("worker.py")))
 #: Seconds that one batch of the first arm takes; all arms of a comparison do the same number of iterations.
 BATCH_SECONDS = 0.03
 #: Batches before the first one that counts: allocators reach the state they stay in.
@@ -25,11 +26,15 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to do the work: `setup` once a process, then `statement` over and over."""
+    """One way to do the work: `setup` once a process, then `statement` over and over.
+
+    Both are Python source for the Python worker; another `program` says what it takes.
+    """
 
     name: str
-    setup: str
-    statement: str
+    setup: object
+    statement: object
+    program: tuple[str, ...] = PYTHON
 
 
 @dataclass
@@ -62,10 +67,8 @@ class Spread:
 class Worker:
     """A measured process."""
 
-    def __init__(self, cpu: int | None) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, cpu: int | None, program: tuple[str, ...] = PYTHON) -> None:
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if cpu is not None:
             os.sched_setaffinity(self._process.pid, {cpu})
 
@@ -81,7 +84,7 @@ class Worker:
             raise RuntimeError(f"the measured process failed:\n{answer['error']}")
         return answer["ok"]
 
-    def time(self, statement: str, times: int, clock: str) -> float:
+    def time(self, statement: object, times: int, clock: str) -> float:
         """Seconds an iteration."""
         return self.ask(time=statement, times=times, clock=clock) / times
 
@@ -92,17 +95,22 @@ class Worker:
 
 
 @contextmanager
-def one_process() -> Iterator[Worker]:
+def one_process(program: tuple[str, ...] = PYTHON) -> Iterator[Worker]:
     """A fresh process to ask for things that are not times."""
-    worker = Worker(None)
+    worker = Worker(None, program)
     try:
         yield worker
     finally:
         worker.close()
 
 
-def compare(arms: list[Arm], *, sessions: int, rounds: int, clock: str) -> dict[str, Sample]:
-    """Times all arms side by side; values with the same index are of the same round."""
+def compare(
+    arms: list[Arm], *, sessions: int, rounds: int, clock: str, pinned: bool = True
+) -> dict[str, Sample]:
+    """Times all arms side by side; values with the same index are of the same round.
+
+    Arms with several threads are not `pinned`: they place their threads themselves.
+    """
     samples = {arm.name: Sample() for arm in arms}
     # All arms on one processor: two are not always equally fast. Ours is another one, if there is.
     cpus = sorted(os.sched_getaffinity(0))
@@ -110,7 +118,7 @@ def compare(arms: list[Arm], *, sessions: int, rounds: int, clock: str) -> dict[
         with ExitStack() as stack:
             workers = {}
             for arm in arms:
-                workers[arm.name] = Worker(cpus[-1])
+                workers[arm.name] = Worker(cpus[-1] if pinned else None, arm.program)
                 stack.callback(workers[arm.name].close)
                 workers[arm.name].ask(exec=arm.setup)
             times = _iterations(workers[arms[0].name], arms[0].statement, clock)
@@ -128,7 +136,7 @@ def ratios(samples: dict[str, Sample], numerator: str, denominator: str) -> Spre
     return Spread.of([a / b for a, b in pairs])
 
 
-def _iterations(worker: Worker, statement: str, clock: str) -> int:
+def _iterations(worker: Worker, statement: object, clock: str) -> int:
     times = 1
     while True:
         seconds = worker.time(statement, times, clock) * times

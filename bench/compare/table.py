@@ -36,7 +36,7 @@ def print_header(facts: dict[str, str], title: str, reading: str) -> None:
     for name, value in facts.items():
         print(f"  {name:<14} {value}")
     print(f"\n{reading}\n")
-    print(f"{'what':<34} {'against':<26} {'ratio':>6}  {'middle half':<12} {'all rounds':<12} {'goal':>6}  {'met':<4} times")
+    print(f"{'what':<38} {'against':<26} {'ratio':>6}  {'middle half':<12} {'all rounds':<12} {'goal':>6}  {'met':<4} times")
 
 
 def print_row(row: Row) -> None:
@@ -50,7 +50,7 @@ def print_row(row: Row) -> None:
         r = row.ratio
         middle, everything = f"{r.low:.2f}–{r.high:.2f}", f"{r.minimum:.2f}–{r.maximum:.2f}"
         figures = f"{r.median:>6.2f}  {middle:<12} {everything:<12}"
-    print(f"{row.name:<34} {row.against:<26} {figures} {goal:>6}  {met:<4} {tail}", flush=True)
+    print(f"{row.name:<38} {row.against:<26} {figures} {goal:>6}  {met:<4} {tail}", flush=True)
 
 
 def print_verdict(rows: list[Row]) -> bool:
@@ -61,8 +61,8 @@ def print_verdict(rows: list[Row]) -> bool:
     return not missed
 
 
-def save(path: Path, facts: dict[str, str], rows: list[Row]) -> None:
-    data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in rows]}
+def save(path: Path, facts: dict[str, str], rows: list[Row], more: dict[str, object]) -> None:
+    data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in rows]} | more
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -70,4 +70,4 @@ def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
+    return f"{seconds * 1e9:.3g} ns"

@@ -4,3 +4,5 @@
 
 python3 scripts/tidy.py
 cargo fmt --all --check
+# A workspace of its own; not --all, which would go through the product again.
+cargo fmt --manifest-path bench/pool/Cargo.toml --check
