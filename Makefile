@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help setup build demo test test-bare bench-hook install header lint fmt clean
+.PHONY: help setup build demo test test-bare bench-hook replay record install header lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## print these lines
@@ -27,6 +27,12 @@ test-bare: ## `make demo` and `make test` in a bare Debian 12 with only a Rust t
 
 bench-hook: ## NumPy with the hook against NumPy without, side by side
 	@bash scripts/bench.sh hook
+
+replay: ## recorded allocations (TRACE="file.csv …", else those of bench/traces) on our pool and on other placement rules
+	@bash scripts/replay.sh $(TRACE)
+
+record: ## record the traces of bench/traces anew
+	@bash scripts/record.sh
 
 install: ## library, header and pkg-config file into PREFIX (/usr/local), below DESTDIR if that is set
 	@bash scripts/install.sh
