@@ -40,6 +40,11 @@ impl Measured {
         self.least_ns[rank.saturating_sub(1)]
     }
 
+    /// How many operations took longer, in each replay.
+    pub(crate) fn above(&self, ns: f64) -> usize {
+        self.least_ns.len() - self.least_ns.partition_point(|&least| least <= ns)
+    }
+
     pub(crate) fn worst_ns(&self) -> f64 {
         self.least_ns[self.least_ns.len() - 1]
     }
@@ -88,7 +93,7 @@ fn step<R: Rule>(rule: &mut R, handles: &mut [R::Handle], op: Op) -> Result<(), 
 }
 
 /// Bytes from the start of the lowest block to the end of the highest, or what the rule says it took.
-fn reserved<R: Rule>(trace: &Trace) -> Result<u64, String> {
+pub(crate) fn reserved<R: Rule>(trace: &Trace) -> Result<u64, String> {
     let (mut rule, mut handles) = fresh::<R>(trace);
     let (mut lowest, mut highest) = (u64::MAX, 0);
     for &op in &trace.ops {

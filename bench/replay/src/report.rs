@@ -57,8 +57,8 @@ impl Report {
             size(self.peak_bytes as f64)
         );
         println!(
-            "{:<22} {:>12} {:>9} {:>15} {:>10} {:>10}  bookkeeping",
-            "rule", "reserved/peak", "mean ns", "slowest replay", "p99.99 ns", "worst ns"
+            "{:<22} {:>13} {:>9} {:>15} {:>10} {:>10} {:>6}  bookkeeping",
+            "rule", "reserved/peak", "mean ns", "slowest replay", "p99.99 ns", "worst ns", ">5 µs"
         );
         for rule in &self.rules {
             let side = rule.side_bytes.map_or("model".to_owned(), |bytes| {
@@ -69,13 +69,14 @@ impl Report {
                 )
             });
             println!(
-                "{:<22} {:>13.3} {:>9.1} {:>15.1} {:>10.0} {:>10.0}  {side}",
+                "{:<22} {:>13.3} {:>9.1} {:>15.1} {:>10.0} {:>10.0} {:>6}  {side}",
                 rule.name,
                 ratio(rule, self.peak_bytes),
                 rule.best_mean_ns(),
                 rule.worst_mean_ns(),
                 rule.p9999_ns(),
                 rule.worst_ns(),
+                rule.above(P9999_NS),
             );
         }
         for goal in &self.goals {
@@ -140,6 +141,7 @@ fn rule_json(rule: &Measured, peak_bytes: u64) -> Value {
         "mean_ns": rule.mean_ns,
         "p9999_ns": rule.p9999_ns(),
         "worst_ns": rule.worst_ns(),
+        "operations_above_5_us": rule.above(P9999_NS),
         "side_bytes": rule.side_bytes,
         "side_share": rule.side_bytes.map(|bytes| share(bytes, peak_bytes)),
     })
@@ -236,5 +238,6 @@ mod tests {
         };
         assert_eq!((rule(9_999).p9999_ns(), rule(9_999).worst_ns()), (9_999.0, 9_999.0));
         assert_eq!((rule(20_000).p9999_ns(), rule(20_000).worst_ns()), (19_998.0, 20_000.0));
+        assert_eq!((rule(9).above(7.0), rule(9).above(9.0), rule(9).above(0.0)), (2, 0, 9));
     }
 }

@@ -4,6 +4,8 @@ mod best_fit;
 mod heap;
 mod pool;
 mod power_of_two;
+#[cfg(test)]
+mod tests;
 mod torch_like;
 
 use std::ops::Range;
@@ -34,7 +36,7 @@ pub(crate) trait Rule {
     /// Takes back a block that was allocated by this very value, and not freed before.
     fn free(&mut self, handle: Self::Handle);
 
-    /// The addresses that the live block occupies, from any fixed origin; for rules whose blocks lie in one range.
+    /// The addresses that the live block occupies, from any fixed origin; `None` if it is not live.
     fn addresses(&self, handle: Self::Handle) -> Option<Range<u64>>;
 
     /// Bytes reserved so far, for a rule that takes memory in segments; others reserve the extent of their addresses.

@@ -129,8 +129,8 @@ impl Rule for TorchLike {
         side.add(start, len);
     }
 
-    fn addresses(&self, _: Placed) -> Option<Range<u64>> {
-        None
+    fn addresses(&self, block: Placed) -> Option<Range<u64>> {
+        Some(block.start..block.start + block.len)
     }
 
     fn reserved(&self) -> Option<u64> {
