@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help setup build demo test test-bare bench-hook bench-pool install header lint fmt clean
+.PHONY: help setup build demo test test-bare bench-hook bench-pool replay record install header lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## print these lines
@@ -30,6 +30,12 @@ bench-hook: ## NumPy with the hook against NumPy without, side by side
 
 bench-pool: ## the pool against other allocators, side by side
 	@bash scripts/bench.sh pool
+
+replay: ## recorded allocations (TRACE="file.csv …", else those of bench/traces) on our pool and on other placement rules
+	@bash scripts/replay.sh $(TRACE)
+
+record: ## record the traces of bench/traces anew
+	@bash scripts/record.sh
 
 install: ## library, header and pkg-config file into PREFIX (/usr/local), below DESTDIR if that is set
 	@bash scripts/install.sh

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::guard::Guard;
 use super::record::GRANULE;
+use super::region::Region;
 use super::{MemoryPool, PoolStats, lock_state, registry, stats, table};
 use crate::error::{Error, Result};
 
@@ -59,6 +60,7 @@ impl MemoryPool {
         state.counters.reset_peak();
         state.reserved.peak = state.reserved.current;
         state.committed.peak = state.committed.current;
+        state.regions.iter_mut().for_each(Region::reset_extent);
     }
 
     /// Most bytes its blocks may take, if it has a limit.

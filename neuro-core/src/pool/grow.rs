@@ -9,10 +9,10 @@ use std::ptr::NonNull;
 
 use super::Inner;
 use super::record::{GRANULE, PAGE};
-use super::region::{Placed, Reach, Region};
+use super::region::{Kind, Placed, Reach, Region};
 use super::state::State;
 use super::table;
-use crate::backend::host::os;
+use crate::backend::host::{STEP, os};
 use crate::device::Device;
 use crate::error::Error;
 
@@ -25,48 +25,56 @@ impl State {
     /// `units` granules on a multiple of `align`, in memory that a region holds: the common case, without a detour.
     #[inline]
     pub(super) fn reuse(&mut self, units: u32, align: u32) -> Option<Placed> {
+        if self.room() < u64::from(units) {
+            return None;
+        }
         // Under a limit every granule counts.
         let roomy = self.options.limit.is_none();
-        self.regions
-            .iter_mut()
-            .find_map(|region| region.reuse(units, align, roomy))
+        let mut regions = self.regions.iter_mut().filter(|region| region.kind == Kind::Blocks);
+        regions.find_map(|region| region.reuse(units, align, roomy))
     }
 
     /// `units` granules on a multiple of `align`, in a region there is or else in a new one.
     pub(super) fn place(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
-        match self.place_within(pool, units, align) {
+        match self.place_within(pool, Kind::Blocks, units, align) {
             Ok(None) | Err(_) => self.place_at_last(pool, units, align),
             placed => placed,
         }
     }
 
-    /// The same, in the regions there are, or in the first.
-    pub(super) fn place_within(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
-        if let Some(placed) = self.place_reaching(units, align, Reach::Held)? {
+    /// The same, in the regions there are, or in the first; also for a slab.
+    pub(super) fn place_within(&mut self, pool: &Inner, kind: Kind, units: u32, align: u32) -> io::Result<Option<Placed>> {
+        if let Some(placed) = self.place_reaching(kind, units, align, Reach::Held)? {
             return Ok(Some(placed));
         }
-        if self.regions.is_empty() && !self.grow(pool, units)? {
+        let none = self.regions.iter().all(|region| region.kind != kind);
+        if none && !self.grow(pool, kind, units)? {
             return Ok(None);
         }
-        if self.committed.current >= self.next_flush.max(LEAST_FLUSH) {
-            self.next_flush = self.committed.current + self.committed.current / 16;
+        let committed = self.committed.current;
+        if committed >= self.next_flush.max(LEAST_FLUSH) {
+            self.next_flush = committed + committed / 16;
             if self.flush(pool)
-                && let Some(placed) = self.place_reaching(units, align, Reach::Held)?
+                && let Some(placed) = self.place_reaching(kind, units, align, Reach::Held)?
             {
                 return Ok(Some(placed));
             }
         }
-        self.place_reaching(units, align, Reach::All)
+        self.place_reaching(kind, units, align, Reach::All)
     }
 
-    fn place_reaching(&mut self, units: u32, align: u32, reach: Reach) -> io::Result<Option<Placed>> {
+    fn place_reaching(&mut self, kind: Kind, units: u32, align: u32, reach: Reach) -> io::Result<Option<Placed>> {
+        if self.room() < u64::from(units) {
+            return Ok(None);
+        }
         let roomy = self.options.limit.is_none();
-        for region in &mut self.regions {
+        for region in self.regions.iter_mut().filter(|region| region.kind == kind) {
             let before = region.committed();
             if let Some(placed) = region.allocate(units, align, roomy, reach)? {
                 let more = region.committed() - before;
                 if more > 0 {
                     self.committed.add(more);
+                    self.stay_within_limit(kind);
                 }
                 return Ok(Some(placed));
             }
@@ -74,39 +82,62 @@ impl State {
         Ok(None)
     }
 
+    /// Granules that the limit leaves for more blocks and slabs.
+    #[inline]
+    fn room(&self) -> u64 {
+        let Some(limit) = self.options.limit else {
+            return u64::MAX;
+        };
+        let used = self.regions.iter().map(|region| u64::from(region.used_units()));
+        (limit.div_ceil(GRANULE) as u64).saturating_sub(used.sum())
+    }
+
+    /// Memory that was committed for blocks was once committed for slabs, or the reverse: under a limit that cannot be had
+    /// twice, so free memory of the other kind goes back.
+    fn stay_within_limit(&mut self, kind: Kind) {
+        let Some(limit) = self.options.limit else { return };
+        let most = limit.next_multiple_of(STEP) + STEP;
+        for region in self.regions.iter_mut().filter(|region| region.kind != kind) {
+            let above = self.committed.current.saturating_sub(most);
+            if above > 0 {
+                self.committed.remove(region.trim(above));
+            }
+        }
+    }
+
     /// What is tried before a request is refused.
     #[cold]
     fn place_at_last(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
         if self.settle(pool) {
-            if let Ok(Some(placed)) = self.place_reaching(units, align, Reach::All) {
+            if let Ok(Some(placed)) = self.place_reaching(Kind::Blocks, units, align, Reach::All) {
                 return Ok(Some(placed));
             }
         }
         self.shorten_slabs();
         let mut refused = None;
-        match self.place_reaching(units, align, Reach::All) {
+        match self.place_reaching(Kind::Blocks, units, align, Reach::All) {
             Ok(Some(placed)) => return Ok(Some(placed)),
             Ok(None) => {}
             Err(error) => refused = Some(error),
         }
-        let mut grown = self.grow(pool, units);
+        let mut grown = self.grow(pool, Kind::Blocks, units);
         // Regions have the sizes of earlier days. Empty ones can stand in the way of the one that is needed now: within
         // the limit, and within the addresses that the system gives.
         if !matches!(grown, Ok(true)) && self.drop_empty_regions(pool) {
-            grown = self.grow(pool, units);
+            grown = self.grow(pool, Kind::Blocks, units);
         }
         match grown {
-            Ok(true) => self.place_reaching(units, align, Reach::All),
+            Ok(true) => self.place_reaching(Kind::Blocks, units, align, Reach::All),
             Ok(false) => refused.map_or(Ok(None), Err),
             Err(error) => Err(refused.unwrap_or(error)),
         }
     }
 
-    /// One more region, the last, that holds at least `need` granules; false where the limit leaves no room for it.
-    fn grow(&mut self, pool: &Inner, need: u32) -> io::Result<bool> {
+    /// One more region of a kind, the last, that holds at least `need` granules; false where the limit leaves no room for it.
+    fn grow(&mut self, pool: &Inner, kind: Kind, need: u32) -> io::Result<bool> {
         let room = match self.options.limit {
             // P1: what the limit allows beyond the regions there are.
-            Some(limit) => limit.div_ceil(GRANULE) - self.capacity() / GRANULE,
+            Some(limit) => limit.div_ceil(GRANULE) - self.capacity(kind) / GRANULE,
             // Without a limit the machine's memory is a guess at a good size; a larger request may still be granted.
             None => (os::machine_memory() / GRANULE).max(need as usize),
         };
@@ -118,7 +149,7 @@ impl State {
         // the more the more regions there are.
         let share = os::address_space_left() / (4 * (table::regions() + 1)) / GRANULE;
         let want = u32::try_from(share).unwrap_or(u32::MAX).clamp(need, room);
-        let mut region = Region::new(want, need, NonNull::from(pool), pool.number)?;
+        let mut region = Region::new(kind, want, need, NonNull::from(pool), pool.number)?;
         if self.options.prefault {
             region.prefault();
         }
@@ -177,8 +208,8 @@ impl State {
         self.committed.set(self.regions.iter().map(Region::committed).sum());
     }
 
-    fn capacity(&self) -> usize {
-        let regions = self.regions.iter();
+    fn capacity(&self, kind: Kind) -> usize {
+        let regions = self.regions.iter().filter(|region| region.kind == kind);
         regions.map(|region| region.heap().capacity() as usize * GRANULE).sum()
     }
 

@@ -45,7 +45,16 @@ pub(super) struct Placed {
     pub(super) dirty_to: usize,
 }
 
+/// What a region is for. Slabs have regions of their own: a slab lives as long as any slot of it, and would stand in the
+/// middle of what large blocks leave behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Blocks,
+    Slabs,
+}
+
 pub(super) struct Region {
+    pub(super) kind: Kind,
     memory: Reservation,
     /// Made by `Box::leak`; the address table and stale readers know it by its address.
     head: NonNull<Head>,
@@ -53,6 +62,8 @@ pub(super) struct Region {
     held: Steps,
     /// Where the block that reached furthest ended, in bytes.
     used: usize,
+    /// What `used` was at most before memory went back.
+    furthest: usize,
     /// Granules up to which every step is held and open: up to the step of `used`, where nothing was trimmed below.
     whole: u32,
 }
@@ -62,16 +73,18 @@ unsafe impl Send for Region {}
 
 impl Region {
     /// A region of `want` granules for `pool`, or of fewer, down to `need`, where the system refuses.
-    pub(super) fn new(want: u32, need: u32, pool: NonNull<Inner>, number: u64) -> io::Result<Self> {
+    pub(super) fn new(kind: Kind, want: u32, need: u32, pool: NonNull<Inner>, number: u64) -> io::Result<Self> {
         let memory = Reservation::new(want as usize * GRANULE, need as usize * GRANULE)?;
         let units = u32::try_from(memory.len() / GRANULE).unwrap_or(u32::MAX).min(want);
         let head = Head::new(memory.base(), memory.len(), pool, number)?;
         Ok(Self {
+            kind,
             memory,
             head: NonNull::from(Box::leak(Box::new(head))),
             heap: OffsetHeap::new(units),
             held: Steps::default(),
             used: 0,
+            furthest: 0,
             whole: 0,
         })
     }
@@ -95,6 +108,21 @@ impl Region {
     pub(super) fn addresses(&self) -> Range<usize> {
         let start = self.memory.base().addr().get();
         start..start + self.memory.len()
+    }
+
+    /// Bytes up to the end of the block that reached furthest.
+    pub(super) fn extent(&self) -> usize {
+        self.furthest.max(self.used)
+    }
+
+    /// The extent starts again from what is in use.
+    pub(super) fn reset_extent(&mut self) {
+        self.furthest = self.heap.top() as usize * GRANULE;
+    }
+
+    /// Granules that its heap has handed out.
+    pub(super) fn used_units(&self) -> u32 {
+        self.heap.capacity() - self.heap.free_units()
     }
 
     pub(super) fn heap(&self) -> &OffsetHeap {
@@ -287,6 +315,7 @@ impl Region {
         // R4: where all behind the last block has gone back, it is fresh again.
         let top = (self.heap.top() as usize * GRANULE).next_multiple_of(STEP);
         if self.held.last_run(top / STEP..usize::MAX).is_none() {
+            self.furthest = self.extent();
             self.used = self.used.min(top);
         }
         before - self.committed()

@@ -5,7 +5,8 @@
 //! - `flush.rs`: the threads' caches: emptying, counting, letting go.
 //!
 //! Invariants:
-//! - P1: the capacities of the regions add up to at most the limit, rounded up to a granule; so the heaps keep it exact.
+//! - P1: what the heaps have handed out, slabs whole, is at most the limit, rounded up to a granule, and so are the capacities of
+//!   the regions of each kind.
 //! - P2: the address table names this pool for exactly the addresses of its regions.
 //! - P3: a region that is dropped has no live block, and no cache has a block of it.
 //! - P4: each block of a heap is a slab, or live, or waits in a cache or the pending list; its record says which.
@@ -19,7 +20,7 @@ use super::cache::{Cache, Kept, Medium, Store};
 use super::guard::Guard;
 use super::options::Options;
 use super::record::{BlockWord, GRANULE, Head, PAGE, PAGE_UNITS, Record, SlabWord};
-use super::region::{Placed, Region};
+use super::region::{Kind, Placed, Region};
 use super::scope::ScopeState;
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs};
 use super::{Inner, local};
@@ -177,7 +178,8 @@ impl State {
         for _ in 0..2 {
             let cached = local::with_store(pool.number, |store| {
                 self.counters.fold(&mut store.drift);
-                store.set_near(self.regions.first().map(Region::head));
+                let slabs = self.regions.iter().find(|region| region.kind == Kind::Slabs);
+                store.set_near(slabs.map(Region::head));
                 self.fill(store, units);
                 store.take(units, requested)
             });
@@ -217,7 +219,7 @@ impl State {
     fn add_slab(&mut self, pool: &Inner, units: u32) -> bool {
         let plan = self.slabs.plan(units);
         let length = (plan.bytes / GRANULE) as u32;
-        let Ok(Some(placed)) = self.place_within(pool, length, PAGE_UNITS) else {
+        let Ok(Some(placed)) = self.place_within(pool, Kind::Slabs, length, PAGE_UNITS) else {
             return false;
         };
         let records = self.slabs.add(units, plan, placed.block, placed.ptr);

@@ -44,6 +44,9 @@ pub struct PoolStats {
     pub peak_committed_bytes: usize,
     /// Bytes ever committed: much more than the peak means that memory goes to and fro.
     pub total_committed_bytes: u64,
+    /// Bytes from the start of each region to the end of the block that reached furthest, ever or since the last reset: what the
+    /// blocks have needed at most, with all holes between them.
+    pub extent_bytes: usize,
     /// Bytes of bookkeeping, outside the blocks.
     pub side_bytes: usize,
     /// Live blocks.
@@ -116,6 +119,7 @@ impl PoolStats {
         self.committed_bytes += other.committed_bytes;
         self.peak_committed_bytes += other.peak_committed_bytes;
         self.total_committed_bytes += other.total_committed_bytes;
+        self.extent_bytes += other.extent_bytes;
         self.side_bytes += other.side_bytes;
         self.live_blocks += other.live_blocks;
         self.peak_blocks += other.peak_blocks;
@@ -142,6 +146,7 @@ impl State {
         let mut stats = PoolStats {
             limit_bytes: self.options.limit,
             alignment: pool.alignment(),
+            extent_bytes: self.regions.iter().map(super::region::Region::extent).sum(),
             side_bytes: self.side_bytes(),
             regions: self.regions.len(),
             caches: self.caches.len(),

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use proptest::prelude::*;
 
 use super::record::GRANULE;
-use super::region::{LARGE, Placed, Reach, Region};
+use super::region::{Kind, LARGE, Placed, Reach, Region};
 use super::*;
 use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
@@ -300,7 +300,7 @@ fn big_zeroed_blocks_are_zero_after_use_and_small_ones_too() {
 fn memory_that_was_never_handed_out_is_not_zeroed_again() {
     let units = (8 * STEP / GRANULE) as u32;
     let pool = MemoryPool::unlimited();
-    let mut region = Region::new(units, units, pool.0, 0).unwrap();
+    let mut region = Region::new(Kind::Blocks, units, units, pool.0, 0).unwrap();
     let mut take = |units| region.allocate(units, 1, true, Reach::All).unwrap().unwrap();
     let dirty = |placed: &Placed| placed.dirty_from..placed.dirty_to;
     let (first, second) = (take(1), take(units / 2));

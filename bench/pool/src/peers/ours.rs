@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use neuro_core::heap::{OffsetHeap, Tag};
+use neuro_core::heap::{Block, OffsetHeap, Tag};
 use neuro_core::{Init, MemoryPool};
 
 use super::offsets::{UNITS, units};
@@ -56,27 +56,27 @@ impl Peer for Pool {
 pub struct Heap(OffsetHeap);
 
 impl Peer for Heap {
-    type Handle = u32;
+    type Handle = Block;
 
     fn new() -> Result<Self> {
         Ok(Self(OffsetHeap::new(UNITS)))
     }
 
     #[inline]
-    fn allocate(&mut self, bytes: u32) -> Option<u32> {
-        self.0.allocate(units(bytes), 1, Tag::IDLE).map(|block| block.offset)
+    fn allocate(&mut self, bytes: u32) -> Option<Block> {
+        self.0.allocate(units(bytes), 1, Tag::IDLE)
     }
 
     #[inline]
-    unsafe fn free(&mut self, block: u32, _bytes: u32) {
+    unsafe fn free(&mut self, block: Block, _bytes: u32) {
         self.0.free(block, Tag::IDLE).expect("the block is live");
     }
 
-    fn place(block: u32) -> usize {
-        block as usize * ALIGN
+    fn place(block: Block) -> usize {
+        block.offset as usize * ALIGN
     }
 
-    fn memory(_: u32) -> Option<NonNull<u8>> {
+    fn memory(_: Block) -> Option<NonNull<u8>> {
         None
     }
 

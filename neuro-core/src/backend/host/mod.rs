@@ -16,6 +16,10 @@ use std::ptr::NonNull;
 /// Reservations start and end on this, and commit in it: the huge page of x86-64 and aarch64, in bytes.
 pub(crate) const STEP: usize = 2 << 20;
 
+/// Bytes that are made accessible ahead of their use.
+const LEAST_AHEAD: usize = 32 << 20;
+const MOST_AHEAD: usize = 1 << 30;
+
 /// A range of reserved addresses, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
@@ -86,8 +90,8 @@ impl Reservation {
         self.prefault = true;
     }
 
-    /// Makes at least the first `end` bytes accessible, in whole steps; what was so before stays as it is. Opens ahead by an
-    /// eighth of what is open, so that a region which grows step by step makes few system calls.
+    /// Makes at least the first `end` bytes accessible, in whole steps; what was so before stays as it is. Opens ahead as much
+    /// as is open (32 MiB to 1 GiB), which costs no memory, so that a region which grows step by step makes few system calls.
     ///
     /// # Errors
     /// What the system said; nothing has changed then.
@@ -97,7 +101,7 @@ impl Reservation {
         if end <= self.open {
             return Ok(());
         }
-        let ahead = if self.prefault { 0 } else { self.open / 8 / STEP * STEP };
+        let ahead = if self.prefault { 0 } else { self.open.clamp(LEAST_AHEAD, MOST_AHEAD) };
         if ahead > 0 && self.open_exactly(end.saturating_add(ahead).min(self.len)).is_ok() {
             return Ok(());
         }

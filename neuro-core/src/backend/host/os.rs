@@ -42,13 +42,12 @@ pub(crate) fn address_space_left() -> usize {
     };
     // SAFETY: `limit` is a live, writable rlimit.
     let status = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
-    let ceiling = if status == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
-        usize::try_from(limit.rlim_cur)
-            .unwrap_or(USER_ADDRESS_SPACE)
-            .min(USER_ADDRESS_SPACE)
-    } else {
-        USER_ADDRESS_SPACE
-    };
+    if status != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
+        return USER_ADDRESS_SPACE; // what the process has taken of it is next to nothing
+    }
+    let ceiling = usize::try_from(limit.rlim_cur)
+        .unwrap_or(USER_ADDRESS_SPACE)
+        .min(USER_ADDRESS_SPACE);
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()
         .and_then(|text| text.split_whitespace().next()?.parse::<usize>().ok())
