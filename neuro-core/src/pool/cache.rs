@@ -214,7 +214,7 @@ impl Store {
         if offset >= self.len {
             return None;
         }
-        // SAFETY: C5: there is a word for each 64 KiB of the `len` bytes.
+        // SAFETY: C5: there is a word for each 256 KiB of the `len` bytes.
         let chunk = unsafe { &*self.chunks.add(offset / COARSE) }.load(Ordering::Relaxed);
         if chunk != 0 {
             return None; // a large block, most likely, whose page's word would have to be fetched from far

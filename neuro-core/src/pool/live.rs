@@ -86,10 +86,8 @@ impl State {
                 pool.odd().remove(&address);
             }
         }
-        if head.is_taken(address, units) {
+        if !head.record(address, units, word) {
             pool.odd().insert(address, word);
-        } else {
-            head.word_of(address, units).store(word.0, Ordering::Release);
         }
         self.note_committed();
         self.count_resize((old_requested, old), (requested, bytes));

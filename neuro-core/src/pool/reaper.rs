@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::state::State;
 use super::{Inner, registry};
-use crate::backend::host::os;
+use crate::backend::host::{STEP, os};
 use crate::sync::global::{AtomicBool, Ordering};
 
 /// Bytes given back under a pool's lock at once.
@@ -79,6 +79,13 @@ fn run() {
 }
 
 impl State {
+    /// Whether there is more cached than what may stay.
+    #[inline]
+    pub(super) fn is_worth_reaping(&self) -> bool {
+        let cached = self.committed.current.wrapping_sub(self.counters.allocated.current) as isize;
+        cached > (STEP + self.options.keep.min(isize::MAX as usize / 2)) as isize && self.options.decay.is_some()
+    }
+
     /// Gives back what was not used since the last time. When to come again; `None` if there is nothing to come for.
     fn decay(&mut self, pool: &Inner) -> Option<Duration> {
         let decay = self.options.decay?;

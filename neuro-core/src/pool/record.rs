@@ -1,9 +1,9 @@
 //! What a pool knows of an address: words for the pages of a region, read without a lock.
 //!
-//! Each 64 KiB of a region has a *coarse* word, each 4 KiB a *fine* one:
+//! Each 256 KiB of a region has a *coarse* word, each 4 KiB a *fine* one:
 //!
 //! ```text
-//! 63       33 32     17    13  12   3  2  1 0
+//! 63       33 32     17    15  14   3  2  1 0
 //! |  node    |  size   | 0 |   sub   |  f | 2 |   a block starts here: on granule `sub`, with this node in the heap
 //! |  node    | len,slk | 0 |   sub   |  f | 3 |   the same; its whole length stands here, since a cache may hold it
 //! | page, granules of a slot |  address  | 1 |   (fine only) the page belongs to a slab; the address is of its records
@@ -13,7 +13,7 @@
 //! `f`: the block was freed, and waits in a cache or in the pending list. `size`: the bytes of the block beyond those asked
 //! for; of a medium block its granules less one (10 bits), then those bytes (6 bits).
 //!
-//! A block longer than 64 KiB has its word among the coarse ones, where no two of them can meet; few words, so that the
+//! A block longer than 256 KiB has its word among the coarse ones, where no two of them can meet; few words, so that the
 //! processor's caches hold those of gigabytes. Any other has it among the fine ones. A fine word has room for one block: one
 //! that starts in a page that has a word already is *odd* (two small blocks from the heap itself, or the neighbour of a slab
 //! that was cut short), and stands in the pool's map of odd blocks instead.
@@ -31,7 +31,8 @@ pub(super) const GRANULE: usize = 64;
 /// Bytes of a page of records.
 pub(super) const PAGE: usize = 4096;
 /// Bytes that share a coarse word.
-pub(super) const COARSE: usize = MEDIUM_UNITS as usize * GRANULE;
+pub(super) const COARSE: usize = COARSE_UNITS as usize * GRANULE;
+const COARSE_UNITS: u32 = 4096;
 /// Granules of a page.
 pub(super) const PAGE_UNITS: u32 = (PAGE / GRANULE) as u32;
 /// Blocks of the heap up to this many granules (64 KiB) may wait in a thread's cache.
@@ -144,7 +145,7 @@ impl BlockWord {
     /// Granules that share a word with those of a block of `units` granules.
     #[inline]
     fn unit(units: u32) -> u32 {
-        if units > MEDIUM_UNITS { MEDIUM_UNITS } else { PAGE_UNITS }
+        if units > COARSE_UNITS { COARSE_UNITS } else { PAGE_UNITS }
     }
 
     #[inline]
@@ -160,7 +161,7 @@ impl BlockWord {
     /// Whether it starts at `address`, which is `within` the bytes that share its word.
     #[inline]
     fn starts_at(self, address: usize, within: usize) -> bool {
-        address % within == (self.0 >> 3 & 1023) as usize * GRANULE
+        address % within == (self.0 >> 3 & 4095) as usize * GRANULE
     }
 
     /// Granules, of a block that a cache may hold.
@@ -239,7 +240,7 @@ impl Head {
         (self.coarse.as_slice().as_ptr(), self.fine.as_slice().as_ptr())
     }
 
-    /// The word of the 64 KiB that `address`, which lies in the region, is in.
+    /// The word of the 256 KiB that `address`, which lies in the region, is in.
     #[inline]
     fn chunk(&self, address: usize) -> &AtomicU64 {
         let index = (address - self.base.addr().get()) / COARSE;
@@ -248,14 +249,17 @@ impl Head {
         unsafe { self.coarse.as_slice().get_unchecked(index) }
     }
 
-    /// Where the word of a block of `units` granules at `address` stands.
+    /// Writes the word of a new block of `units` granules at `address`; false if its place is taken by another's.
     #[inline]
-    pub(super) fn word_of(&self, address: usize, units: u32) -> &AtomicU64 {
-        if units > MEDIUM_UNITS {
-            self.chunk(address)
-        } else {
-            self.page(address)
+    pub(super) fn record(&self, address: usize, units: u32, word: BlockWord) -> bool {
+        if units > COARSE_UNITS {
+            self.chunk(address).store(word.0, Ordering::Release);
+            return true;
         }
+        // Written at once, without a look before: the first access to a page of words makes the system find memory for it, and
+        // a read would make it do so twice.
+        let place = self.page(address);
+        place.compare_exchange(0, word.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// What is known of `address`, as it is now: the block that starts there, or the slab it lies in. And where that stands.
@@ -273,12 +277,6 @@ impl Head {
             Record::Block(block) if !block.starts_at(address, PAGE) => (Record::None, word),
             record => (record, word),
         }
-    }
-
-    /// Whether a block of `units` granules at `address` cannot have its word, since another has it.
-    #[inline]
-    pub(super) fn is_taken(&self, address: usize, units: u32) -> bool {
-        self.word_of(address, units).load(Ordering::Relaxed) != 0
     }
 
     /// The offset of `address`, which lies in the region, in granules.
@@ -303,6 +301,7 @@ mod tests {
             (0, 0, 65, 0, true),
             ((1 << 31) - 1, 64 * 9 + 63, MEDIUM_UNITS, 63, true),
             (77, 5, MEDIUM_UNITS + 1, 63, true),
+            (78, 4096 * 3 + 4095, COARSE_UNITS + 1, 63, true),
             (78, 6, u32::MAX, 65535, false),
             (79, 7, 100, 640, true),
             (80, 8, 100, 1, false),
@@ -318,7 +317,7 @@ mod tests {
             };
             assert_eq!((read.slack(), read.block(offset)), (slack, block));
             assert!(!read.is_freed() && read.freed().is_freed());
-            let within = if units > MEDIUM_UNITS { COARSE } else { PAGE };
+            let within = if units > COARSE_UNITS { COARSE } else { PAGE };
             let address = offset as usize * GRANULE;
             assert!(read.starts_at(address, within) && !read.starts_at(address + GRANULE, within));
             let waits = may_wait && units <= MEDIUM_UNITS && slack < GRANULE;

@@ -100,14 +100,10 @@ impl MemoryPool {
         let mut state = lock_state(inner);
         let given = state.allocate(inner, bytes, alignment)?;
         let callback = state.soft_limit_reached(inner);
-        let wake = !reaper::is_awake() && state.options.decay.is_some();
         drop(state);
         if init == Init::Zeroed && !given.dirty.is_empty() {
             // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
             unsafe { zero(given.ptr.add(given.dirty.start), given.dirty.len()) };
-        }
-        if wake {
-            reaper::wake();
         }
         if let Some((callback, stats)) = callback {
             callback(&stats);
@@ -291,7 +287,7 @@ fn free_large(address: NonNull<u8>, head: &Head, word: BlockWord, record: &Atomi
 #[inline]
 fn leave(pool: NonNull<Inner>, state: MutexGuard<'_, State>) {
     let abandoned = state.is_abandoned();
-    let wake = !reaper::is_awake() && state.options.decay.is_some() && !abandoned;
+    let wake = !reaper::is_awake() && !abandoned && state.is_worth_reaping();
     drop(state);
     if abandoned {
         // SAFETY: no handle and no block is left, both counted under the lock that we held: nobody can reach it.

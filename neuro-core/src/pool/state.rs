@@ -154,11 +154,8 @@ impl State {
         let word = BlockWord::new(placed.block, placed.units, requested, self.guard.is_none());
         let address = placed.ptr.addr().get();
         if let Some(region) = self.region_of(address) {
-            let head = region.head();
-            if head.is_taken(address, placed.units) {
+            if !region.head().record(address, placed.units, word) {
                 pool.odd().insert(address, word);
-            } else {
-                head.word_of(address, placed.units).store(word.0, Ordering::Release);
             }
         }
         self.count_in(requested, bytes);

@@ -31,7 +31,8 @@ pub(crate) fn page_size() -> usize {
 
 /// Bytes of memory the machine has.
 pub(crate) fn machine_memory() -> usize {
-    config(libc::_SC_PHYS_PAGES).saturating_mul(page_size())
+    static MEMORY: OnceLock<usize> = OnceLock::new();
+    *MEMORY.get_or_init(|| config(libc::_SC_PHYS_PAGES).saturating_mul(page_size()))
 }
 
 /// Bytes of address space the process may still take: its limit (`ulimit -v`) less what it has.
@@ -60,12 +61,16 @@ pub(crate) fn address_space_left() -> usize {
 /// # Errors
 /// What the system said, `ENOMEM` in most cases.
 pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
+    map(len, libc::PROT_NONE)
+}
+
+fn map(len: usize, protection: libc::c_int) -> io::Result<NonNull<u8>> {
     // SAFETY: a new private mapping at an address the system chooses overlaps nothing.
     let address = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
             len,
-            libc::PROT_NONE,
+            protection,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             -1,
             0,
@@ -138,16 +143,7 @@ pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) {
 /// # Errors
 /// What the system said, `ENOMEM` in most cases.
 pub(crate) fn map_zeroed(len: usize) -> io::Result<NonNull<u8>> {
-    let start = reserve(len)?;
-    // SAFETY: just reserved.
-    match unsafe { commit(start, len) } {
-        Ok(()) => Ok(start),
-        Err(error) => {
-            // SAFETY: as above, and nobody knows of it.
-            unsafe { release(start, len) };
-            Err(error)
-        }
-    }
+    map(len, libc::PROT_READ | libc::PROT_WRITE)
 }
 
 fn membarrier(command: libc::c_int) -> io::Result<()> {
