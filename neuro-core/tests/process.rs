@@ -60,7 +60,7 @@ fn fork_while_eight_threads_allocate_a_thousand_times() {
             scope.spawn(move || {
                 let mut size = thread * 997;
                 while !stop.load(Ordering::Relaxed) {
-                    size = (size * 31 + 17) % 100_000;
+                    size = (size * 31 + 17) % if thread % 2 == 0 { 100_000 } else { 5_000 };
                     let shared = pool.allocate::<u8>(size);
                     let own = MemoryPool::unlimited();
                     drop((shared, own.allocate::<u8>(64)));

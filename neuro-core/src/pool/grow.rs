@@ -148,6 +148,8 @@ impl State {
         // Addresses are plenty but not endless, above all under `ulimit -v`: leave most of what is left to others, and
         // the more the more regions there are.
         let share = os::address_space_left() / (4 * (table::regions() + 1)) / GRANULE;
+        // Small blocks are the smaller part of most programs. Under a limit it costs little to reserve for all of it.
+        let share = if kind == Kind::Slabs && self.options.limit.is_none() { share.min(room as usize) / 8 } else { share };
         let want = u32::try_from(share).unwrap_or(u32::MAX).clamp(need, room);
         let mut region = Region::new(kind, want, need, NonNull::from(pool), pool.number)?;
         if self.options.prefault {

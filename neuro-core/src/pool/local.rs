@@ -7,11 +7,11 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::cache::{Cache, Kept, Store};
 use super::{Inner, gate};
-use crate::sync::global::{Mutex, MutexGuard, OnceLock, lock};
+use crate::sync::global::{Mutex, MutexGuard, lock};
 
 /// Caches a thread can have.
 const PLACES: usize = 8;
@@ -97,6 +97,24 @@ pub(super) fn has_cache(pool: u64) -> bool {
     cache_of(pool).is_some()
 }
 
+/// Whether the system has what gates need. Asked once, or a few times at once: a lock that a fork could catch in the middle
+/// would keep the child waiting for ever.
+fn can_have_caches() -> bool {
+    const UNKNOWN: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+    // Relaxed: the answer is all that is exchanged.
+    match ANSWER.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let answer = gate::barrier::prepare();
+            ANSWER.store(if answer { YES } else { NO }, Ordering::Relaxed);
+            answer
+        }
+        answer => answer == YES,
+    }
+}
+
 /// Gives this thread a cache of the pool, unless the thread is ending. No lock of a pool is held.
 #[cold]
 pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
@@ -104,8 +122,7 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
     if ending {
         return;
     }
-    static PREPARED: OnceLock<bool> = OnceLock::new();
-    if !PREPARED.get_or_init(gate::barrier::prepare) {
+    if !can_have_caches() {
         return;
     }
     TABLE.with(|table| {

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// User addresses of a 64-bit Linux: 47 bits on x86-64; aarch64 may have more, and is asked for no more.
 const USER_ADDRESS_SPACE: usize = 1 << 47;
@@ -23,16 +23,29 @@ fn config(name: libc::c_int) -> usize {
     usize::try_from(value).unwrap_or(0)
 }
 
+/// A fact that never changes, looked up once, or a few times at once. No lock: a fork could catch one in the middle, and the
+/// child would wait for ever.
+fn once(known: &AtomicUsize, look_up: impl FnOnce() -> usize) -> usize {
+    match known.load(Ordering::Relaxed) {
+        0 => {
+            let fact = look_up();
+            known.store(fact, Ordering::Relaxed);
+            fact
+        }
+        fact => fact,
+    }
+}
+
 /// Bytes of a page.
 pub(crate) fn page_size() -> usize {
-    static PAGE: OnceLock<usize> = OnceLock::new();
-    *PAGE.get_or_init(|| config(libc::_SC_PAGESIZE).max(4096))
+    static PAGE: AtomicUsize = AtomicUsize::new(0);
+    once(&PAGE, || config(libc::_SC_PAGESIZE).max(4096))
 }
 
 /// Bytes of memory the machine has.
 pub(crate) fn machine_memory() -> usize {
-    static MEMORY: OnceLock<usize> = OnceLock::new();
-    *MEMORY.get_or_init(|| config(libc::_SC_PHYS_PAGES).saturating_mul(page_size()))
+    static MEMORY: AtomicUsize = AtomicUsize::new(0);
+    once(&MEMORY, || config(libc::_SC_PHYS_PAGES).saturating_mul(page_size()))
 }
 
 /// Bytes of address space the process may still take: its limit (`ulimit -v`) less what it has.
