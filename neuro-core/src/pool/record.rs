@@ -259,7 +259,9 @@ impl Head {
         // Written at once, without a look before: the first access to a page of words makes the system find memory for it, and
         // a read would make it do so twice.
         let place = self.page(address);
-        place.compare_exchange(0, word.0, Ordering::Release, Ordering::Relaxed).is_ok()
+        place
+            .compare_exchange(0, word.0, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// What is known of `address`, as it is now: the block that starts there, or the slab it lies in. And where that stands.

@@ -5,8 +5,9 @@
 //! - `flush.rs`: the threads' caches: emptying, counting, letting go.
 //!
 //! Invariants:
-//! - P1: what the heaps have handed out, slabs whole, is at most the limit, rounded up to a granule, and so are the capacities of
-//!   the regions of each kind.
+//! - P1: what the heaps have handed out, slabs whole, is at most the limit, rounded up to a granule; so nobody who takes a slot
+//!   from a cache has to look. Where free slots of slabs stand in the way of the last bytes, the pool is *overdrawn*: it counts
+//!   blocks alone, and every request comes here. The capacities of the regions of each kind are at most the limit, too.
 //! - P2: the address table names this pool for exactly the addresses of its regions.
 //! - P3: a region that is dropped has no live block, and no cache has a block of it.
 //! - P4: each block of a heap is a slab, or live, or waits in a cache or the pending list; its record says which.
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) slow: usize,
     /// No handle is left: no cache, no pending list, and the last block takes the pool along.
     pub(super) closing: bool,
+    /// P1: the limit is counted in blocks; one of the reasons for `slow`.
+    pub(super) overdrawn: bool,
     /// Committed bytes at which the caches are emptied before the pool grows.
     pub(super) next_flush: usize,
     pub(super) scopes: Vec<ScopeState>,
@@ -95,6 +98,7 @@ impl State {
             caches: Vec::new(),
             slow: 0,
             closing: false,
+            overdrawn: false,
             next_flush: 0,
             scopes: Vec::new(),
             last_scope: 0,
@@ -125,6 +129,9 @@ impl State {
         let Ok(units) = u32::try_from(room.div_ceil(GRANULE)) else {
             return Err(self.out_of_memory(pool, requested, alignment, None));
         };
+        if self.overdrawn && self.room() < u64::from(units) {
+            return Err(self.out_of_memory(pool, requested, alignment, None));
+        }
         // Both are powers of two; a granule is aligned to itself.
         let align = (alignment / GRANULE).max(1) as u32;
         let small = units.saturating_add(align - 1) & !(align - 1);
@@ -360,6 +367,9 @@ impl State {
         self.counters.remove_block(requested, bytes);
         for scope in &mut self.scopes {
             scope.counters.remove_block(requested, bytes);
+        }
+        if self.overdrawn {
+            self.end_overdraft();
         }
     }
 
