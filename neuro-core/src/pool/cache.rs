@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::Inner;
-use super::gate::{Gate, Inside};
+use super::gate::Gate;
 use super::record::{BlockWord, COARSE, GRANULE, Head, PAGE, Record};
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use crate::ledger::Drift;
@@ -144,13 +144,12 @@ impl Cache {
         }
     }
 
-    /// The owner's way in.
+    /// Runs `work` inside, for the owner; `None` while somebody else has the cache. `work` does not come here again.
     #[inline]
-    pub(super) fn enter(&self) -> Option<(Inside<'_>, &mut Store)> {
-        let inside = self.gate.enter()?;
-        // SAFETY: C1: we are inside until `inside` is dropped, which the caller keeps beside the borrow.
-        let store = unsafe { &mut *self.store.get() };
-        Some((inside, store))
+    pub(super) fn inside<R>(&self, work: impl FnOnce(&mut Store) -> R) -> Option<R> {
+        let _inside = self.gate.enter()?;
+        // SAFETY: C1: this thread is inside until the end of this call, with one borrow.
+        Some(work(unsafe { &mut *self.store.get() }))
     }
 
     /// The claimer's way in.
@@ -333,8 +332,8 @@ impl Store {
     /// Blocks and bytes that wait here.
     pub(super) fn contents(&self) -> (usize, usize) {
         let (mut blocks, mut bytes) = (0, 0);
-        for class in 0..CLASSES {
-            let count = usize::from(self.ends[class] - STARTS[class]);
+        for (class, (end, start)) in self.ends.iter().zip(&STARTS).enumerate() {
+            let count = usize::from(end - start);
             blocks += count;
             bytes += count * (class + 1) * GRANULE;
         }
@@ -353,6 +352,6 @@ mod tests {
             .map(|class| usize::from(STARTS[class + 1] - STARTS[class]) * (class + 1) * GRANULE)
             .sum();
         assert!(most + MEDIUM_BYTES <= 1 << 20, "{most} B");
-        assert!(Cache::SIDE_BYTES < 24 << 10, "{} B", Cache::SIDE_BYTES);
+        const { assert!(Cache::SIDE_BYTES < 24 << 10) };
     }
 }

@@ -146,10 +146,10 @@ impl State {
     /// What is tried before a request is refused.
     #[cold]
     fn place_at_last(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
-        if self.settle(pool) {
-            if let Ok(Some(placed)) = self.place_reaching(Kind::Blocks, units, align, Reach::All) {
-                return Ok(Some(placed));
-            }
+        if self.settle(pool)
+            && let Ok(Some(placed)) = self.place_reaching(Kind::Blocks, units, align, Reach::All)
+        {
+            return Ok(Some(placed));
         }
         self.shorten_slabs();
         if self.room() < u64::from(units) {

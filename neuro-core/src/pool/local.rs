@@ -67,8 +67,7 @@ pub(super) fn with_store<R>(pool: u64, work: impl FnOnce(&mut Store) -> R) -> Op
     let cache = cache_of(pool)?;
     LAST.set(Some(cache));
     // SAFETY: a cache lives until its thread has let go of it, and that is this thread.
-    let (_inside, store) = unsafe { cache.as_ref() }.enter()?;
-    Some(work(store))
+    unsafe { cache.as_ref() }.inside(work)
 }
 
 /// Frees a small block into the cache that was used last, if it belongs there: [`Store::free_near`]. The pool and its number
@@ -77,8 +76,7 @@ pub(super) fn with_store<R>(pool: u64, work: impl FnOnce(&mut Store) -> R) -> Op
 pub(super) fn free_near(address: NonNull<u8>) -> Option<(Kept, NonNull<Inner>)> {
     // SAFETY: as in `with_store`; the place is emptied with the cache's.
     let cache = unsafe { LAST.get()?.as_ref() };
-    let (_inside, store) = cache.enter()?;
-    Some((store.free_near(address)?, cache.pool))
+    Some((cache.inside(|store| store.free_near(address))??, cache.pool))
 }
 
 /// Runs `work` inside the cache that was used last.
@@ -86,9 +84,7 @@ pub(super) fn with_last(work: impl FnOnce(&Cache, &mut Store)) {
     if let Some(cache) = LAST.get() {
         // SAFETY: as in `free_near`.
         let cache = unsafe { cache.as_ref() };
-        if let Some((_inside, store)) = cache.enter() {
-            work(cache, store);
-        }
+        cache.inside(|store| work(cache, store));
     }
 }
 

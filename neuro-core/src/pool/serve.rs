@@ -63,7 +63,7 @@ impl MemoryPool {
         if bytes <= SMALL_UNITS as usize * GRANULE && alignment <= PAGE && alignment.is_power_of_two() {
             // A slot that is a multiple of the alignment long starts on one: slabs start on a page.
             let step = alignment.max(GRANULE) - 1;
-            let units = ((bytes.max(1) + step & !step) / GRANULE) as u32;
+            let units = (((bytes.max(1) + step) & !step) / GRANULE) as u32;
             if let Some(Some(ptr)) = local::with_store(inner.number, |store| store.take(units, bytes)) {
                 if init == Init::Zeroed {
                     // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
@@ -79,16 +79,15 @@ impl MemoryPool {
     fn allocate_slowly(&self, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
         let inner = self.inner();
         let units = bytes.div_ceil(GRANULE);
-        if alignment <= GRANULE && alignment.is_power_of_two() {
-            if units > SMALL_UNITS as usize && units <= MEDIUM_UNITS as usize {
-                let take = |store: &mut Store| store.take_medium(units as u32, bytes);
-                if let Some(Some(ptr)) = local::with_store(inner.number, take) {
-                    if init == Init::Zeroed {
-                        // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
-                        unsafe { ptr.write_bytes(0, bytes) };
-                    }
-                    return Ok(ptr);
+        let plain = alignment <= GRANULE && alignment.is_power_of_two();
+        if plain && units > SMALL_UNITS as usize && units <= MEDIUM_UNITS as usize {
+            let take = |store: &mut Store| store.take_medium(units as u32, bytes);
+            if let Some(Some(ptr)) = local::with_store(inner.number, take) {
+                if init == Init::Zeroed {
+                    // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
+                    unsafe { ptr.write_bytes(0, bytes) };
                 }
+                return Ok(ptr);
             }
         }
         if units <= MEDIUM_UNITS as usize && !local::has_cache(inner.number) {

@@ -253,21 +253,17 @@ fn debug_mode_finds_writes_past_the_end_and_after_the_free() {
 #[test]
 fn debug_mode_keeps_every_other_promise() {
     let pool = MemoryPool::new(1 << 20).with_debug(true);
-    let zeroed = pool.allocate_bytes(1000, None, Init::Zeroed).unwrap();
-    // SAFETY: zeroed, and ours.
-    assert!(
-        unsafe { std::slice::from_raw_parts(zeroed.as_ptr(), 1000) }
+    let first = |ptr: NonNull<u8>| {
+        // SAFETY: the block is ours, and its first 1000 bytes were zeroed, or moved from where they were.
+        unsafe { std::slice::from_raw_parts(ptr.as_ptr(), 1000) }
             .iter()
             .all(|&byte| byte == 0)
-    );
+    };
+    let zeroed = pool.allocate_bytes(1000, None, Init::Zeroed).unwrap();
+    assert!(first(zeroed));
     // SAFETY: the block is ours; only the address returned is used.
     let moved = unsafe { MemoryPool::reallocate(zeroed, 9000, None) }.unwrap();
-    // SAFETY: ours; the first 1000 bytes were moved along.
-    assert!(
-        unsafe { std::slice::from_raw_parts(moved.as_ptr(), 1000) }
-            .iter()
-            .all(|&byte| byte == 0)
-    );
+    assert!(first(moved));
     // SAFETY: ours.
     let smaller = unsafe { MemoryPool::reallocate(moved, 50, None) }.unwrap();
     // SAFETY: ours.
