@@ -361,11 +361,7 @@ impl State {
         for scope in &mut self.scopes {
             scope.counters.remove_block(requested, bytes);
         }
-    }
-
-    #[inline]
-    pub(super) fn watch_peak(&mut self) {
-        self.recent_peak = self.recent_peak.max(self.counters.allocated.current);
+        self.rearm_soft_limit();
     }
 
     /// Counts down to the failure that was asked for.
