@@ -1,4 +1,4 @@
-//! Regressions of what a pool does when its counts rise and fall: the soft limit, counts below zero, a spoilt block's drop.
+//! Regressions of pools: the soft limit, counts below zero, a spoilt block's drop, the greatest limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -98,4 +98,14 @@ fn a_spoilt_block_may_be_dropped() {
     unsafe { block.as_mut_ptr().add(100).write(1) };
     drop(block);
     assert_eq!(pool.stats().live_blocks, 0);
+}
+
+#[test]
+fn the_greatest_limit_is_one() {
+    for limit in [usize::MAX, usize::MAX - (2 << 20), usize::MAX / 2] {
+        let pool = MemoryPool::new(limit);
+        drop(pool.allocate::<u8>(100).unwrap());
+        drop(pool.allocate::<u8>(3 << 20).unwrap());
+        assert_eq!((pool.limit(), pool.stats().live_blocks), (Some(limit), 0));
+    }
 }
