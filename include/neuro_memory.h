@@ -80,6 +80,20 @@ struct DLManagedTensorVersioned;
 // Two `double`: real, imaginary.
 #define NEURO_DTYPE_COMPLEX128 15
 
+// Flag of `neuro_pool_options_t`: memory is touched when the pool takes it from the system, so that its first use does not
+// fault. Costs the time then, and the memory whether or not it is used.
+#define NEURO_POOL_PREFAULT 1
+
+// Flag of `neuro_pool_options_t`: debug mode. Each block is followed by a red zone of 64 bytes at least, and freed ones are
+// filled with poison and wait in a quarantine. A write past the end or after the free is found: by `neuro_pool_free`, by
+// `neuro_pool_check`, and when the block leaves the quarantine or its tensor is released (a line on standard error). Slower;
+// red zones count against the limit. In a program built with AddressSanitizer every pool shows its blocks to it without this
+// flag, and reads are found too.
+#define NEURO_POOL_DEBUG 2
+
+// Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
+#define NEURO_POOL_NO_DECAY 4
+
 // Flag of `neuro_tensor_options_t`: all elements are 0. Without it their values are undefined.
 #define NEURO_TENSOR_ZEROED 1
 
@@ -89,6 +103,9 @@ typedef struct neuro_pool_t neuro_pool_t;
 // What a safetensors file holds: named tensors, and texts beside them.
 typedef struct neuro_safetensors_t neuro_safetensors_t;
 
+// Counts of one pool from one moment on. Any thread may use it. It holds its pool: the pool lives until the scope is ended.
+typedef struct neuro_scope_t neuro_scope_t;
+
 // A tensor: shape, strides and dtype over storage that views and other tensors may share. Any thread may use it; each
 // holds a reference of its own.
 typedef struct neuro_tensor_t neuro_tensor_t;
@@ -96,17 +113,11 @@ typedef struct neuro_tensor_t neuro_tensor_t;
 // What a call came to: `NEURO_OK`, or why it failed. `neuro_last_error()` has the words.
 typedef int32_t neuro_status_t;
 
-// How to make a pool. Set it to zeros, then `struct_size`, then what differs.
-typedef struct {
-    // `sizeof(neuro_pool_options_t)`.
-    size_t struct_size;
-    // Bytes that the pool's blocks may take together. 0: no limit.
-    size_t limit_bytes;
-    // Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
-    size_t alignment;
-} neuro_pool_options_t;
-
-// What a pool holds. Set `struct_size` before the call.
+// What a pool holds, all of one moment. Set `struct_size` before the call.
+//
+// `requested_bytes <= live_bytes <= committed_bytes <= reserved_bytes`: bytes asked for, bytes that blocks occupy (whole
+// granules of 64), bytes that may be resident, and address space, which costs nothing. A leak shows as live bytes, a cache
+// as `cached_bytes`.
 typedef struct {
     // `sizeof(neuro_pool_stats_t)`, set by the caller.
     size_t struct_size;
@@ -116,7 +127,8 @@ typedef struct {
     size_t alignment;
     // Bytes in live blocks now.
     size_t live_bytes;
-    // The most bytes that were in live blocks at one time.
+    // The most bytes that were in live blocks at one time: exact while one thread allocates, at most 64 KiB too high for
+    // each other thread that does.
     size_t peak_bytes;
     // Bytes of address space held.
     size_t reserved_bytes;
@@ -136,7 +148,93 @@ typedef struct {
     size_t free_runs;
     // Bytes of the largest free run.
     size_t largest_free_bytes;
+    // Bytes asked for, of live blocks.
+    size_t requested_bytes;
+    // The most bytes asked for at one time.
+    size_t peak_requested_bytes;
+    // Bytes ever asked for.
+    uint64_t total_requested_bytes;
+    // Bytes of all blocks ever handed out.
+    uint64_t total_bytes;
+    // The most bytes of address space held at one time.
+    size_t peak_reserved_bytes;
+    // Bytes of address space ever taken.
+    uint64_t total_reserved_bytes;
+    // The most bytes committed at one time.
+    size_t peak_committed_bytes;
+    // Bytes ever committed: much more than the peak means that memory goes to and fro.
+    uint64_t total_committed_bytes;
+    // Committed bytes in no block: what `neuro_pool_trim` can give back, rounded to steps of 2 MiB.
+    size_t cached_bytes;
+    // Bytes in free runs below the highest block: holes.
+    size_t hole_bytes;
+    // Bytes of the largest hole.
+    size_t largest_hole_bytes;
+    // How much of the holes a single block cannot use, in percent: 0 where they are one piece or none.
+    size_t fragmentation_percent;
+    // Threads that have a cache of the pool.
+    size_t caches;
+    // Blocks that wait in such caches.
+    size_t cache_blocks;
+    // Bytes of those blocks.
+    size_t cache_bytes;
+    // Bytes kept for small blocks outside the caches.
+    size_t slab_free_bytes;
 } neuro_pool_stats_t;
+
+// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
+//
+// Called on whichever thread allocates, in the middle of its call but with no lock held: it may free, trim, allocate from
+// and ask any pool. Several threads may be in it at once. `stats` is gone when it returns. It returns: no `longjmp`, and
+// no C++ exception.
+typedef void (*neuro_soft_limit_callback_t)(void *context, const neuro_pool_stats_t *stats);
+
+// How to make a pool. Set it to zeros, then `struct_size`, then what differs.
+typedef struct {
+    // `sizeof(neuro_pool_options_t)`.
+    size_t struct_size;
+    // Bytes that the pool's blocks may take together. 0: no limit.
+    size_t limit_bytes;
+    // Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
+    size_t alignment;
+    // `NEURO_POOL_` flags, or-ed. 0: none.
+    uint64_t flags;
+    // Milliseconds that cached memory may stay unused before it goes back to the system by itself. 0: 1000. What a steady
+    // program uses again and again stays.
+    uint64_t decay_milliseconds;
+    // Bytes of cached memory that never go back by themselves.
+    size_t keep_bytes;
+    // Bytes in blocks above which `soft_limit_callback` is called: once until they have been at or below it again. What
+    // threads serve from caches of their own is noticed when it comes to 64 KiB a thread. 0: no soft limit. It needs the
+    // callback, and the callback needs it.
+    size_t soft_limit_bytes;
+    // What is called then. NULL: nothing.
+    neuro_soft_limit_callback_t soft_limit_callback;
+    // Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
+    void *soft_limit_context;
+} neuro_pool_options_t;
+
+// One count.
+typedef struct {
+    // What there is now, what was there before included.
+    size_t current;
+    // The most there was at one time since the scope began or was reset.
+    size_t peak;
+    // All that was added since then.
+    uint64_t total;
+} neuro_usage_t;
+
+// What a scope counted. Set `struct_size` before the call.
+typedef struct {
+    // `sizeof(neuro_counters_t)`, set by the caller.
+    size_t struct_size;
+    // Bytes as asked for.
+    neuro_usage_t requested;
+    // Bytes that blocks occupy.
+    neuro_usage_t allocated;
+    // Blocks; their total is the number of allocations.
+    neuro_usage_t blocks;
+} neuro_counters_t;
 
 // How to make a tensor. Set it to zeros, then `struct_size`, then what differs.
 typedef struct {
@@ -201,6 +299,9 @@ typedef void (*neuro_function_t)(void);
 // A bug of this library, caught at its border. Please report the message.
 #define NEURO_PANIC 15
 
+// A pool in debug mode found memory written that nobody may write.
+#define NEURO_CORRUPTED 16
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -236,11 +337,13 @@ const char *neuro_dtype_name(uint32_t dtype);
 // Caller: `name` is NULL or a string; `out` is NULL or writable.
 neuro_status_t neuro_dtype_from_name(const char *name, uint32_t *out);
 
-// New pool. NULL options: no limit, blocks aligned to 64 bytes. Options that cannot be met are reported by the first
-// allocation. Release `*out` once.
+// New pool. NULL options: no limit, blocks aligned to 64 bytes, cached memory goes back after a second. An alignment that
+// cannot be met is reported by the first allocation. Release `*out` once.
 //
-// Caller: `options` is NULL or readable for its `struct_size`; `out` is NULL or writable.
-neuro_status_t neuro_pool_create(const neuro_pool_options_t *options, neuro_pool_t **out);
+// Caller: `options` is NULL or readable for its `struct_size`; any thread may call its `soft_limit_callback` with its
+// `soft_limit_context` as long as the pool has a handle or a block; `out` is NULL or writable.
+neuro_status_t neuro_pool_create(const neuro_pool_options_t *options,
+                                 neuro_pool_t **out);
 
 // The default pool, which is used wherever a NULL pool is given. The handle is a reference of the caller's own: release
 // it once.
@@ -272,11 +375,23 @@ neuro_status_t neuro_pool_reallocate(void *block,
                                      void **out);
 
 // Gives `block` back to the pool it came from, whichever that is. NULL does nothing. What is not the start of a live
-// block is `NEURO_INVALID_FREE` and does nothing. The data of a tensor lies in a block too, which goes back with the tensor:
+// block is `NEURO_INVALID_FREE` and does nothing; `NEURO_CORRUPTED`, from a pool in debug mode, says that the block was
+// written behind its end, and frees it all the same. The data of a tensor lies in a block too, which goes back with the tensor:
 // never free it here.
 //
 // Caller: Nobody uses `block` any more, and it is not the data of a tensor.
 neuro_status_t neuro_pool_free(void *block);
+
+// Looks at the red zones and the poison of a pool that was made with `NEURO_POOL_DEBUG`: `NEURO_CORRUPTED` if memory was
+// written that nobody may write; `neuro_last_error()` names the blocks and the bytes. A write that was found and told is
+// found again as long as it can be seen. A pool without debug mode is `NEURO_OK`.
+neuro_status_t neuro_pool_check(neuro_pool_t *pool);
+
+// Has the `n`-th allocation from now in `pool` (NULL: the default pool) refused with `NEURO_OUT_OF_MEMORY`, the next being the
+// first: for tests of what a program does then. It happens once. 0 takes an order back; a new one replaces it. Until it
+// has happened, all threads' requests take the pool's lock.
+neuro_status_t neuro_pool_fail_nth(neuro_pool_t *pool,
+                                   uint64_t n);
 
 // Gives unused memory of `pool` (NULL: the default pool) back to the system, all but `keep_bytes`. `*given_back`, if not
 // NULL, becomes the number of bytes.
@@ -298,8 +413,24 @@ neuro_status_t neuro_pool_get_stats(const neuro_pool_t *pool, neuro_pool_stats_t
 // What all pools of the process hold together. Its limit is 0. Set `out->struct_size` first.
 neuro_status_t neuro_get_stats(neuro_pool_stats_t *out);
 
-// Lets the peaks of `pool` (NULL: the default pool) begin again at what is live now.
+// Lets the peaks of `pool` (NULL: the default pool) begin again at what there is now. To measure a part of a program without
+// disturbing others who do, use `neuro_pool_scope_begin`.
 neuro_status_t neuro_pool_reset_peak(neuro_pool_t *pool);
+
+// Begins to count what `pool` (NULL: the default pool) hands out and takes back: current values are the pool's, peaks begin at
+// them, totals at 0. Exact, from all threads; while a scope lasts, every request takes the pool's lock. Any number at once,
+// each for itself. End `*out` once.
+neuro_status_t neuro_pool_scope_begin(neuro_pool_t *pool,
+                                      neuro_scope_t **out);
+
+// What `scope` has counted so far. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
+neuro_status_t neuro_scope_get(const neuro_scope_t *scope, neuro_counters_t *out);
+
+// Lets the peaks of `scope` begin again at what is live now, and its totals at 0.
+neuro_status_t neuro_scope_reset(neuro_scope_t *scope);
+
+// Ends `scope`. NULL does nothing; a scope that was ended before is `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_scope_end(neuro_scope_t *scope);
 
 // New tensor, values undefined, in `pool` (NULL: the default pool). `shape` has `ndim` lengths of 0 or more and is not
 // kept. Release `*out` once.

@@ -8,8 +8,10 @@ use crate::dlpack::*;
 use crate::dtype::*;
 use crate::facts::*;
 use crate::guard;
+use crate::options::*;
 use crate::pool::*;
 use crate::safetensors::*;
+use crate::scope::*;
 use crate::stats::*;
 use crate::status::*;
 use crate::tensor::*;
@@ -70,14 +72,17 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_last_status
     neuro_pool_allocate
     neuro_pool_allocate_zeroed
+    neuro_pool_check
     neuro_pool_create
     neuro_pool_default
+    neuro_pool_fail_nth
     neuro_pool_free
     neuro_pool_get_stats
     neuro_pool_reallocate
     neuro_pool_release
     neuro_pool_reset_peak
     neuro_pool_retain
+    neuro_pool_scope_begin
     neuro_pool_trim
     neuro_safetensors_get_count
     neuro_safetensors_get_metadata
@@ -89,6 +94,9 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_safetensors_release
     neuro_safetensors_retain
     neuro_safetensors_save
+    neuro_scope_end
+    neuro_scope_get
+    neuro_scope_reset
     neuro_status_name
     neuro_tensor_at
     neuro_tensor_const_at

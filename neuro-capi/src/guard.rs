@@ -14,6 +14,7 @@ use crate::status::{
     Failure, NEURO_BAD_SHAPE, NEURO_INVALID_FREE, NEURO_OK, NEURO_OUT_OF_MEMORY, NEURO_OUT_OF_RANGE, NEURO_PANIC,
     Result, neuro_status_t, remember,
 };
+use crate::structs::{self, SizedStruct};
 
 /// A kind of handle: the type C sees, and the table of what it stands for.
 pub(crate) trait Handle: Sized + Send + Sync + 'static {
@@ -58,6 +59,27 @@ pub(crate) unsafe fn give<R>(
         // SAFETY: as above.
         unsafe { out.write(value) };
         Ok(())
+    })
+}
+
+/// As [`give`], for a struct that begins with its size: all of `*out` but that is 0 before, and stays so on failure.
+///
+/// # Safety
+/// `out` is NULL or writable for its `struct_size`.
+pub(crate) unsafe fn give_struct<T: SizedStruct>(
+    op: &'static str,
+    out: *mut T,
+    body: impl FnOnce() -> Result<T>,
+) -> neuro_status_t {
+    status(|| {
+        if out.is_null() {
+            return Err(null(op, "out"));
+        }
+        // SAFETY: not NULL; writable for its `struct_size` by this function's condition.
+        unsafe {
+            structs::write(op, out, &structs::zeroed())?;
+            structs::write(op, out, &body()?)
+        }
     })
 }
 

@@ -5,7 +5,7 @@
 //! a released, foreign or made-up handle gives an error and no crash. A look-up is two loads.
 //!
 //! ```text
-//!   63     47 46        30 29         5 4    3 2   0
+//!   63     47 46        30 29         6 5    3 2   0
 //!  +---------+------------+------------+------+-----+
 //!  |    0    | generation |   index    | kind | 000 |
 //!  +---------+------------+------------+------+-----+
@@ -36,9 +36,9 @@ mod sync;
 mod tests;
 
 const KIND_SHIFT: u32 = 3;
-const KIND_BITS: u32 = 2;
+const KIND_BITS: u32 = 3;
 const INDEX_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
-const INDEX_BITS: u32 = 25;
+const INDEX_BITS: u32 = 24;
 const GENERATION_SHIFT: u32 = INDEX_SHIFT + INDEX_BITS;
 const GENERATION_BITS: u32 = 17;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
@@ -77,7 +77,7 @@ pub(crate) use the_table;
 pub(crate) struct Stale;
 
 impl<T> Table<T> {
-    /// A table of handles of kind `kind`: 1, 2 or 3.
+    /// A table of handles of kind `kind`: 1 to 7.
     #[cfg(not(loom))]
     pub(crate) const fn new(kind: usize) -> Self {
         assert!(kind != 0 && kind < 1 << KIND_BITS);

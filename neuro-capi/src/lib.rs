@@ -7,7 +7,7 @@
 //! - `structs`: option structs that begin with their size
 //! - `guard`: the way in and out of every function: panics, NULL, handles, arrays, strings
 //! - `version`, `dtype`: numbers and names
-//! - `pool`: pools and blocks; `stats`: what they hold
+//! - `pool`: pools and blocks; `options`: how a pool is made; `stats`: what pools hold; `scope`: counts from one moment on
 //! - `tensor`: tensors and references to them; `facts`: their shape and data; `view`: tensors that share storage;
 //!   `contents`: filling and copying
 //! - `dlpack`: exchange with other libraries
@@ -32,8 +32,10 @@ pub mod facts;
 pub mod function;
 mod guard;
 mod handles;
+pub mod options;
 pub mod pool;
 pub mod safetensors;
+pub mod scope;
 pub mod stats;
 pub mod status;
 mod structs;

@@ -8,7 +8,6 @@ use neuro_core::{Init, MemoryPool};
 use crate::guard::{self, Handle};
 use crate::handles::{Table, the_table};
 use crate::status::{Failure, Result, neuro_status_t};
-use crate::structs::{self, SizedStruct};
 
 /// A pool of memory. Any thread may use it. Its memory lives until its last handle is released and its last block is freed.
 pub struct neuro_pool_t(());
@@ -19,48 +18,6 @@ impl Handle for MemoryPool {
     fn table() -> &'static Table<Self> {
         the_table!(MemoryPool, 1)
     }
-}
-
-/// How to make a pool. Set it to zeros, then `struct_size`, then what differs.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct neuro_pool_options_t {
-    /// `sizeof(neuro_pool_options_t)`.
-    pub struct_size: usize,
-    /// Bytes that the pool's blocks may take together. 0: no limit.
-    pub limit_bytes: usize,
-    /// Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
-    pub alignment: usize,
-}
-
-// SAFETY: repr(C), three integers of the same size, `struct_size` first.
-unsafe impl SizedStruct for neuro_pool_options_t {}
-
-/// New pool. NULL options: no limit, blocks aligned to 64 bytes. Options that cannot be met are reported by the first
-/// allocation. Release `*out` once.
-///
-/// # Safety
-/// `options` is NULL or readable for its `struct_size`; `out` is NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn neuro_pool_create(
-    options: *const neuro_pool_options_t,
-    out: *mut *mut neuro_pool_t,
-) -> neuro_status_t {
-    const OP: &str = "neuro_pool_create";
-    let make = || {
-        // SAFETY: as this function's condition says.
-        let options = unsafe { structs::read(OP, options) }?;
-        let pool = match options.limit_bytes {
-            0 => MemoryPool::unlimited(),
-            limit => MemoryPool::new(limit),
-        };
-        Ok(match options.alignment {
-            0 => pool,
-            alignment => pool.with_alignment(alignment),
-        })
-    };
-    // SAFETY: as this function's condition says.
-    unsafe { guard::give_handle(OP, out, make) }
 }
 
 /// The default pool, which is used wherever a NULL pool is given. The handle is a reference of the caller's own: release
@@ -143,7 +100,8 @@ pub unsafe extern "C" fn neuro_pool_reallocate(
 }
 
 /// Gives `block` back to the pool it came from, whichever that is. NULL does nothing. What is not the start of a live
-/// block is `NEURO_INVALID_FREE` and does nothing. The data of a tensor lies in a block too, which goes back with the tensor:
+/// block is `NEURO_INVALID_FREE` and does nothing; `NEURO_CORRUPTED`, from a pool in debug mode, says that the block was
+/// written behind its end, and frees it all the same. The data of a tensor lies in a block too, which goes back with the tensor:
 /// never free it here.
 ///
 /// # Safety
@@ -154,6 +112,33 @@ pub unsafe extern "C" fn neuro_pool_free(block: *mut c_void) -> neuro_status_t {
         // SAFETY: the pool finds out whether `block` is a live block; nobody uses it, as this function's condition says.
         Some(block) => Ok(unsafe { MemoryPool::free(block) }?),
         None => Ok(()),
+    })
+}
+
+/// Looks at the red zones and the poison of a pool that was made with `NEURO_POOL_DEBUG`: `NEURO_CORRUPTED` if memory was
+/// written that nobody may write; `neuro_last_error()` names the blocks and the bytes. A write that was found and told is
+/// found again as long as it can be seen. A pool without debug mode is `NEURO_OK`.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_check(pool: *mut neuro_pool_t) -> neuro_status_t {
+    // SAFETY: as this function's condition says.
+    guard::status(|| Ok(unsafe { pool_or_default("neuro_pool_check", pool) }?.check()?))
+}
+
+/// Has the `n`-th allocation from now in `pool` (NULL: the default pool) refused with `NEURO_OUT_OF_MEMORY`, the next being the
+/// first: for tests of what a program does then. It happens once. 0 takes an order back; a new one replaces it. Until it
+/// has happened, all threads' requests take the pool's lock.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_fail_nth(pool: *mut neuro_pool_t, n: u64) -> neuro_status_t {
+    guard::status(|| {
+        // SAFETY: as this function's condition says.
+        unsafe { pool_or_default("neuro_pool_fail_nth", pool) }?.fail_nth(n);
+        Ok(())
     })
 }
 

@@ -4,10 +4,14 @@ use neuro_core::{MemoryPool, PoolStats};
 
 use crate::guard;
 use crate::pool::{neuro_pool_t, pool_or_default};
-use crate::status::{Failure, Result, neuro_status_t};
-use crate::structs::{self, SizedStruct};
+use crate::status::neuro_status_t;
+use crate::structs::SizedStruct;
 
-/// What a pool holds. Set `struct_size` before the call.
+/// What a pool holds, all of one moment. Set `struct_size` before the call.
+///
+/// `requested_bytes <= live_bytes <= committed_bytes <= reserved_bytes`: bytes asked for, bytes that blocks occupy (whole
+/// granules of 64), bytes that may be resident, and address space, which costs nothing. A leak shows as live bytes, a cache
+/// as `cached_bytes`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct neuro_pool_stats_t {
@@ -19,7 +23,8 @@ pub struct neuro_pool_stats_t {
     pub alignment: usize,
     /// Bytes in live blocks now.
     pub live_bytes: usize,
-    /// The most bytes that were in live blocks at one time.
+    /// The most bytes that were in live blocks at one time: exact while one thread allocates, at most 64 KiB too high for
+    /// each other thread that does.
     pub peak_bytes: usize,
     /// Bytes of address space held.
     pub reserved_bytes: usize,
@@ -39,6 +44,38 @@ pub struct neuro_pool_stats_t {
     pub free_runs: usize,
     /// Bytes of the largest free run.
     pub largest_free_bytes: usize,
+    /// Bytes asked for, of live blocks.
+    pub requested_bytes: usize,
+    /// The most bytes asked for at one time.
+    pub peak_requested_bytes: usize,
+    /// Bytes ever asked for.
+    pub total_requested_bytes: u64,
+    /// Bytes of all blocks ever handed out.
+    pub total_bytes: u64,
+    /// The most bytes of address space held at one time.
+    pub peak_reserved_bytes: usize,
+    /// Bytes of address space ever taken.
+    pub total_reserved_bytes: u64,
+    /// The most bytes committed at one time.
+    pub peak_committed_bytes: usize,
+    /// Bytes ever committed: much more than the peak means that memory goes to and fro.
+    pub total_committed_bytes: u64,
+    /// Committed bytes in no block: what `neuro_pool_trim` can give back, rounded to steps of 2 MiB.
+    pub cached_bytes: usize,
+    /// Bytes in free runs below the highest block: holes.
+    pub hole_bytes: usize,
+    /// Bytes of the largest hole.
+    pub largest_hole_bytes: usize,
+    /// How much of the holes a single block cannot use, in percent: 0 where they are one piece or none.
+    pub fragmentation_percent: usize,
+    /// Threads that have a cache of the pool.
+    pub caches: usize,
+    /// Blocks that wait in such caches.
+    pub cache_blocks: usize,
+    /// Bytes of those blocks.
+    pub cache_bytes: usize,
+    /// Bytes kept for small blocks outside the caches.
+    pub slab_free_bytes: usize,
 }
 
 // SAFETY: repr(C), integers of the same size (u64 and a 64-bit usize), `struct_size` first.
@@ -61,6 +98,22 @@ impl From<PoolStats> for neuro_pool_stats_t {
             regions: stats.regions,
             free_runs: stats.free_runs,
             largest_free_bytes: stats.largest_free_bytes,
+            requested_bytes: stats.requested_bytes,
+            peak_requested_bytes: stats.peak_requested_bytes,
+            total_requested_bytes: stats.total_requested_bytes,
+            total_bytes: stats.total_bytes,
+            peak_reserved_bytes: stats.peak_reserved_bytes,
+            total_reserved_bytes: stats.total_reserved_bytes,
+            peak_committed_bytes: stats.peak_committed_bytes,
+            total_committed_bytes: stats.total_committed_bytes,
+            cached_bytes: stats.cached_bytes(),
+            hole_bytes: stats.hole_bytes,
+            largest_hole_bytes: stats.largest_hole_bytes,
+            fragmentation_percent: (stats.fragmentation() * 100.0).round() as usize,
+            caches: stats.caches,
+            cache_blocks: stats.cache_blocks,
+            cache_bytes: stats.cache_bytes,
+            slab_free_bytes: stats.slab_free_bytes,
         }
     }
 }
@@ -76,7 +129,7 @@ pub unsafe extern "C" fn neuro_pool_get_stats(
 ) -> neuro_status_t {
     const OP: &str = "neuro_pool_get_stats";
     // SAFETY: as this function's condition says.
-    unsafe { give_stats(OP, out, || Ok(pool_or_default(OP, pool)?.stats())) }
+    unsafe { guard::give_struct(OP, out, || Ok(pool_or_default(OP, pool)?.stats().into())) }
 }
 
 /// What all pools of the process hold together. Its limit is 0. Set `out->struct_size` first.
@@ -86,10 +139,11 @@ pub unsafe extern "C" fn neuro_pool_get_stats(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_get_stats(out: *mut neuro_pool_stats_t) -> neuro_status_t {
     // SAFETY: as this function's condition says.
-    unsafe { give_stats("neuro_get_stats", out, || Ok(MemoryPool::global_stats())) }
+    unsafe { guard::give_struct("neuro_get_stats", out, || Ok(MemoryPool::global_stats().into())) }
 }
 
-/// Lets the peaks of `pool` (NULL: the default pool) begin again at what is live now.
+/// Lets the peaks of `pool` (NULL: the default pool) begin again at what there is now. To measure a part of a program without
+/// disturbing others who do, use `neuro_pool_scope_begin`.
 ///
 /// # Safety
 /// A live `pool` is not released meanwhile.
@@ -99,24 +153,5 @@ pub unsafe extern "C" fn neuro_pool_reset_peak(pool: *mut neuro_pool_t) -> neuro
         // SAFETY: as this function's condition says.
         unsafe { pool_or_default("neuro_pool_reset_peak", pool) }?.reset_peak();
         Ok(())
-    })
-}
-
-/// # Safety
-/// `out` is NULL or writable for its `struct_size`.
-unsafe fn give_stats(
-    op: &'static str,
-    out: *mut neuro_pool_stats_t,
-    body: impl FnOnce() -> Result<PoolStats>,
-) -> neuro_status_t {
-    guard::status(|| {
-        if out.is_null() {
-            return Err(Failure::argument(op, "out is NULL"));
-        }
-        // SAFETY: not NULL; writable for its `struct_size` as forwarded.
-        unsafe {
-            structs::write(op, out, &neuro_pool_stats_t::default())?;
-            structs::write(op, out, &body()?.into())
-        }
     })
 }

@@ -42,9 +42,11 @@ pub const NEURO_FORMAT: neuro_status_t = 13;
 pub const NEURO_UNSUPPORTED: neuro_status_t = 14;
 /// A bug of this library, caught at its border. Please report the message.
 pub const NEURO_PANIC: neuro_status_t = 15;
+/// A pool in debug mode found memory written that nobody may write.
+pub const NEURO_CORRUPTED: neuro_status_t = 16;
 
 /// Names of the codes, each with its NUL, by code.
-const NAMES: [&CStr; 16] = [
+const NAMES: [&CStr; 17] = [
     c"NEURO_OK",
     c"NEURO_INVALID_ARGUMENT",
     c"NEURO_OUT_OF_MEMORY",
@@ -61,6 +63,7 @@ const NAMES: [&CStr; 16] = [
     c"NEURO_FORMAT",
     c"NEURO_UNSUPPORTED",
     c"NEURO_PANIC",
+    c"NEURO_CORRUPTED",
 ];
 
 thread_local! {
@@ -113,6 +116,7 @@ fn code(error: &Error) -> neuro_status_t {
         Error::Exchange { .. } => NEURO_EXCHANGE,
         Error::Io { .. } => NEURO_IO,
         Error::Format { .. } => NEURO_FORMAT,
+        Error::Corrupted { .. } => NEURO_CORRUPTED,
         // The core may gain variants before this file learns of them.
         _ => NEURO_UNSUPPORTED,
     }
@@ -198,7 +202,8 @@ mod tests {
         assert_eq!(text(neuro_status_name(NEURO_OK)), "NEURO_OK");
         assert_eq!(text(neuro_status_name(NEURO_FORMAT)), "NEURO_FORMAT");
         assert_eq!(text(neuro_status_name(NEURO_PANIC)), "NEURO_PANIC");
-        assert_eq!(text(neuro_status_name(16)), "unknown status");
+        assert_eq!(text(neuro_status_name(NEURO_CORRUPTED)), "NEURO_CORRUPTED");
+        assert_eq!(text(neuro_status_name(17)), "unknown status");
         assert_eq!(text(neuro_status_name(-1)), "unknown status");
     }
 }

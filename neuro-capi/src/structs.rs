@@ -20,13 +20,18 @@ const MAX_STRUCT: usize = 4096;
 /// pattern of bits.
 pub(crate) unsafe trait SizedStruct: Copy {}
 
+/// All fields 0.
+pub(crate) fn zeroed<T: SizedStruct>() -> T {
+    // SAFETY: all zeros is a valid `T`.
+    unsafe { std::mem::zeroed() }
+}
+
 /// The options at `from`; all 0 for NULL.
 ///
 /// # Safety
 /// `from` is NULL, or readable for as many bytes as its first `size_t` says.
 pub(crate) unsafe fn read<T: SizedStruct>(op: &'static str, from: *const T) -> Result<T> {
-    // SAFETY: all zeros is a valid `T`.
-    let mut options: T = unsafe { std::mem::zeroed() };
+    let mut options: T = zeroed();
     if from.is_null() {
         return Ok(options);
     }

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "status",
     "version",
     "dtype",
+    "options",
     "pool",
     "stats",
+    "scope",
     "tensor",
     "facts",
     "view",
@@ -41,12 +43,14 @@ const PREFACE: &str = "\
 ";
 
 /// Conditions that the preface states for all calls.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 11] = [
     "A live `tensor` is not released meanwhile; `out` is NULL or writable",
     "A live `tensor` is not released meanwhile, and nobody else uses its elements",
     "A live `tensor` is not released meanwhile",
     "A live `pool` is not released meanwhile; `out` is NULL or writable",
     "A live `pool` is not released meanwhile",
+    "A live `scope` is not ended meanwhile; `out` is NULL or writable for its `struct_size`",
+    "A live `scope` is not ended meanwhile",
     "A live `file` is not released meanwhile; `out` is NULL or writable",
     "A live `file` is not released meanwhile",
     "`out` is NULL or writable for its `struct_size`",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The C tests once more with library and program instrumented by AddressSanitizer (and its leak check).
+# The C tests once more with library and program instrumented by AddressSanitizer (and its leak check), and tests/c/asan, which
+# shows that it sees inside pools.
 . "$(dirname "$0")/../lib.sh"
 
 need tests/c "the C tests"
@@ -13,7 +14,7 @@ mkdir -p "$work"
 # An impossible request must come back as NULL, as it does without the sanitizer.
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 
-for source in tests/c/*.c; do
+for source in tests/c/*.c tests/c/asan/*.c; do
     need "$source" "a C test"
     program=$work/$(basename "$source" .c)
     gcc -std=c99 -g -O1 -fsanitize=address -Wall -Wextra -Werror -pedantic -D_POSIX_C_SOURCE=200809L -Iinclude -Itests/c "$source" -o "$program" \

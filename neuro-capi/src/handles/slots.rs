@@ -17,7 +17,7 @@ use super::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Ordering};
 
 /// Slots of the first chunk; each further one is twice as long. Under loom few, so that threads meet in every place.
 pub(super) const FIRST_CHUNK: u32 = if cfg!(loom) { 1 } else { 64 };
-pub(super) const CHUNKS: usize = if cfg!(loom) { 3 } else { 19 };
+pub(super) const CHUNKS: usize = if cfg!(loom) { 3 } else { 18 };
 /// Slots of all chunks together.
 pub(super) const CAPACITY: u32 = FIRST_CHUNK * ((1 << CHUNKS) - 1);
 

@@ -96,7 +96,9 @@ impl MemoryPool {
         let mut state = lock_state(inner);
         if state.guard.is_some() {
             state.release_quarantine(inner, true);
-            state.guard = None;
+            if let Some(mut gone) = state.guard.take() {
+                gone.forget(0..usize::MAX);
+            }
             state.end_slow();
         }
         if let Some(guard) = Guard::new(fills) {

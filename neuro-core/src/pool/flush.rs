@@ -148,7 +148,7 @@ impl State {
             bytes += more_bytes;
         }
         self.release_caches();
-        self.recent_peak = self.recent_peak.max(self.counters.allocated.current);
+        self.watch_peak();
         (blocks, bytes)
     }
 

@@ -134,7 +134,7 @@ impl State {
     /// twice, so free memory of the other kind goes back.
     fn stay_within_limit(&mut self, kind: Kind) {
         let Some(limit) = self.options.limit else { return };
-        let most = limit.next_multiple_of(STEP) + STEP;
+        let most = limit.saturating_add(2 * STEP - 1) / STEP * STEP;
         for region in self.regions.iter_mut().filter(|region| region.kind != kind) {
             let above = self.committed.current.saturating_sub(most);
             if above > 0 {

@@ -14,12 +14,13 @@
 //! - D1: `live` and `quarantine` name blocks of the pool, which stay where they are until they are taken out of here.
 //! - D2: the bytes behind `requested` of a live block, and all of a block in quarantine, belong to the guard.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::asan::Asan;
 use super::record::GRANULE;
+use crate::backend::host::STEP;
 
 /// Blocks and bytes that wait in quarantine at most.
 const MOST_BLOCKS: usize = 1024;
@@ -39,6 +40,9 @@ pub(super) struct Guard {
     /// Debug mode; else it is here for AddressSanitizer alone.
     fills: bool,
     asan: Option<Asan>,
+    /// Steps of memory in which something is marked for AddressSanitizer, by their number. A region has far more addresses than
+    /// it uses, and each that is unmarked costs.
+    marked: BTreeSet<usize>,
     live: BTreeMap<usize, (NonNull<u8>, usize, usize)>,
     quarantine: VecDeque<Freed>,
     quarantined: usize,
@@ -56,6 +60,7 @@ impl Guard {
         (fills || asan.is_some()).then(|| Self {
             fills,
             asan,
+            marked: BTreeSet::new(),
             live: BTreeMap::new(),
             quarantine: VecDeque::new(),
             quarantined: 0,
@@ -148,10 +153,16 @@ impl Guard {
         found
     }
 
-    /// A region is given back: whatever comes to lie at its addresses is not to be reported.
+    /// A region is given back, or the guard goes: whatever comes to lie at these addresses is not to be reported.
     pub(super) fn forget(&mut self, addresses: Range<usize>) {
-        if let Some(asan) = &self.asan {
-            asan.unpoison(addresses.start, addresses.len());
+        let steps = self.marked.range(addresses.start / STEP..addresses.end.div_ceil(STEP));
+        for step in steps.copied().collect::<Vec<_>>() {
+            self.marked.remove(&step);
+            if let Some(asan) = &self.asan {
+                let end = ((step + 1) * STEP).min(addresses.end);
+                let start = (step * STEP).max(addresses.start);
+                asan.unpoison(start, end - start);
+            }
         }
     }
 
@@ -187,9 +198,11 @@ impl Guard {
             .count()
     }
 
-    fn poison(&self, ptr: NonNull<u8>, bytes: usize) {
+    fn poison(&mut self, ptr: NonNull<u8>, bytes: usize) {
         if let Some(asan) = self.asan.as_ref().filter(|_| !self.fills) {
-            asan.poison(ptr.addr().get(), bytes);
+            let at = ptr.addr().get();
+            asan.poison(at, bytes);
+            self.marked.extend(at / STEP..(at + bytes).div_ceil(STEP));
         }
     }
 

@@ -105,6 +105,12 @@ impl State {
         self.watch_peak();
     }
 
+    #[inline]
+    pub(super) fn watch_peak(&mut self) {
+        // Signed: the count may be below zero for a time.
+        self.recent_peak = (self.recent_peak as isize).max(self.counters.allocated.current as isize) as usize;
+    }
+
     /// Whether `address` lies inside a live block, or is the start of one.
     pub(super) fn is_inside_block(&mut self, address: usize) -> bool {
         let Some(region) = self.region_of(address) else {
@@ -117,15 +123,28 @@ impl State {
 
     /// The soft limit's callback and the figures for it, if it is due.
     pub(super) fn soft_limit_reached(&mut self, pool: &Inner) -> Option<(SoftCallback, PoolStats)> {
-        let (bytes, callback) = self.options.soft.as_ref()?;
-        let above = self.counters.allocated.current > *bytes;
-        let due = above && !self.soft_reached;
-        self.soft_reached = above;
-        if !due {
+        if !self.is_above_soft_limit() || std::mem::replace(&mut self.soft_reached, true) {
             return None;
         }
-        let callback = callback.clone();
-        Some((callback, self.stats(pool)))
+        let callback = self.options.soft.as_ref()?.1.clone();
+        // Counts what other threads freed meanwhile: it may not have been above at all.
+        let stats = self.stats(pool);
+        self.rearm_soft_limit();
+        self.soft_reached.then_some((callback, stats))
+    }
+
+    /// Notices that the bytes in blocks are no longer above the soft limit: the next rise calls again.
+    #[inline]
+    pub(super) fn rearm_soft_limit(&mut self) {
+        self.soft_reached = self.soft_reached && self.is_above_soft_limit();
+    }
+
+    fn is_above_soft_limit(&self) -> bool {
+        let soft = self.options.soft.as_ref();
+        // Signed: the count may be below zero for a time.
+        soft.is_some_and(|(bytes, _)| {
+            self.counters.allocated.current as isize > isize::try_from(*bytes).unwrap_or(isize::MAX)
+        })
     }
 }
 

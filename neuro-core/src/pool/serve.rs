@@ -176,6 +176,11 @@ impl MemoryPool {
         let alignment = alignment.unwrap_or_else(|| inner.alignment());
         check_alignment(alignment)?;
         if at.is_multiple_of(alignment) && state.resize(inner, address, new_bytes) {
+            let callback = state.soft_limit_reached(inner);
+            drop(state);
+            if let Some((callback, stats)) = callback {
+                callback(&stats);
+            }
             return Ok(address);
         }
         drop(state);
@@ -330,6 +335,7 @@ fn fold(pool: NonNull<Inner>) {
             let pool = unsafe { pool.as_ref() };
             if let Some(mut state) = try_lock(&pool.state) {
                 state.counters.fold(&mut store.drift);
+                state.rearm_soft_limit();
             }
         }
     });

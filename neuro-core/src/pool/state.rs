@@ -278,11 +278,7 @@ impl State {
         if self.overdrawn {
             self.end_overdraft();
         }
-    }
-
-    #[inline]
-    pub(super) fn watch_peak(&mut self) {
-        self.recent_peak = self.recent_peak.max(self.counters.allocated.current);
+        self.rearm_soft_limit();
     }
 
     /// Counts down to the failure that was asked for.

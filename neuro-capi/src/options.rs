@@ -1,0 +1,163 @@
+//! Making a pool: its options.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use neuro_core::{MemoryPool, PoolStats};
+
+use crate::guard;
+use crate::pool::neuro_pool_t;
+use crate::stats::neuro_pool_stats_t;
+use crate::status::{Failure, Result, neuro_status_t};
+use crate::structs::{self, SizedStruct};
+
+/// Flag of `neuro_pool_options_t`: memory is touched when the pool takes it from the system, so that its first use does not
+/// fault. Costs the time then, and the memory whether or not it is used.
+pub const NEURO_POOL_PREFAULT: u64 = 1;
+/// Flag of `neuro_pool_options_t`: debug mode. Each block is followed by a red zone of 64 bytes at least, and freed ones are
+/// filled with poison and wait in a quarantine. A write past the end or after the free is found: by `neuro_pool_free`, by
+/// `neuro_pool_check`, and when the block leaves the quarantine or its tensor is released (a line on standard error). Slower;
+/// red zones count against the limit. In a program built with AddressSanitizer every pool shows its blocks to it without this
+/// flag, and reads are found too.
+pub const NEURO_POOL_DEBUG: u64 = 2;
+/// Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
+pub const NEURO_POOL_NO_DECAY: u64 = 4;
+
+const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY;
+
+/// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
+///
+/// Called on whichever thread allocates, in the middle of its call but with no lock held: it may free, trim, allocate from
+/// and ask any pool. Several threads may be in it at once. `stats` is gone when it returns. It returns: no `longjmp`, and
+/// no C++ exception.
+pub type neuro_soft_limit_callback_t =
+    Option<unsafe extern "C" fn(context: *mut c_void, stats: *const neuro_pool_stats_t)>;
+
+/// How to make a pool. Set it to zeros, then `struct_size`, then what differs.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct neuro_pool_options_t {
+    /// `sizeof(neuro_pool_options_t)`.
+    pub struct_size: usize,
+    /// Bytes that the pool's blocks may take together. 0: no limit.
+    pub limit_bytes: usize,
+    /// Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
+    pub alignment: usize,
+    /// `NEURO_POOL_` flags, or-ed. 0: none.
+    pub flags: u64,
+    /// Milliseconds that cached memory may stay unused before it goes back to the system by itself. 0: 1000. What a steady
+    /// program uses again and again stays.
+    pub decay_milliseconds: u64,
+    /// Bytes of cached memory that never go back by themselves.
+    pub keep_bytes: usize,
+    /// Bytes in blocks above which `soft_limit_callback` is called: once until they have been at or below it again. What
+    /// threads serve from caches of their own is noticed when it comes to 64 KiB a thread. 0: no soft limit. It needs the
+    /// callback, and the callback needs it.
+    pub soft_limit_bytes: usize,
+    /// What is called then. NULL: nothing.
+    pub soft_limit_callback: neuro_soft_limit_callback_t,
+    /// Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
+    pub soft_limit_context: *mut c_void,
+}
+
+// SAFETY: repr(C), integers and nullable pointers of the same size (u64 and a 64-bit usize), `struct_size` first.
+unsafe impl SizedStruct for neuro_pool_options_t {}
+
+/// New pool. NULL options: no limit, blocks aligned to 64 bytes, cached memory goes back after a second. An alignment that
+/// cannot be met is reported by the first allocation. Release `*out` once.
+///
+/// # Safety
+/// `options` is NULL or readable for its `struct_size`; any thread may call its `soft_limit_callback` with its
+/// `soft_limit_context` as long as the pool has a handle or a block; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_create(
+    options: *const neuro_pool_options_t,
+    out: *mut *mut neuro_pool_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_pool_create";
+    let make = || {
+        // SAFETY: as this function's condition says.
+        let options = unsafe { structs::read(OP, options) }?;
+        // SAFETY: as this function's condition says.
+        unsafe { pool(OP, &options) }
+    };
+    // SAFETY: as this function's condition says.
+    unsafe { guard::give_handle(OP, out, make) }
+}
+
+/// # Safety
+/// Any thread may call the callback of `options` with its context as long as the pool has a handle or a block.
+unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<MemoryPool> {
+    let unknown = options.flags & !FLAGS;
+    if unknown != 0 {
+        return Err(Failure::argument(
+            op,
+            format_args!(
+                "unknown flags {unknown:#x}; known are NEURO_POOL_PREFAULT (1), NEURO_POOL_DEBUG (2), NEURO_POOL_NO_DECAY (4)"
+            ),
+        ));
+    }
+    let decay = match (options.flags & NEURO_POOL_NO_DECAY != 0, options.decay_milliseconds) {
+        (true, 0) => Some(None),
+        (true, time) => {
+            return Err(Failure::argument(
+                op,
+                format_args!("NEURO_POOL_NO_DECAY and a decay of {time} ms at once; give one of them"),
+            ));
+        }
+        (false, 0) => None,
+        (false, time) => Some(Some(Duration::from_millis(time))),
+    };
+    let soft = match (options.soft_limit_bytes, options.soft_limit_callback) {
+        (0, None) => None,
+        (bytes, Some(call)) if bytes != 0 => Some((bytes, call)),
+        (0, Some(_)) => return Err(Failure::argument(op, "soft_limit_callback without soft_limit_bytes")),
+        (bytes, _) => {
+            return Err(Failure::argument(
+                op,
+                format_args!("soft_limit_bytes {bytes} without soft_limit_callback"),
+            ));
+        }
+    };
+    let mut pool = match options.limit_bytes {
+        0 => MemoryPool::unlimited(),
+        limit => MemoryPool::new(limit),
+    }
+    .with_prefault(options.flags & NEURO_POOL_PREFAULT != 0)
+    .with_keep(options.keep_bytes);
+    if options.alignment != 0 {
+        pool = pool.with_alignment(options.alignment);
+    }
+    if let Some(decay) = decay {
+        pool = pool.with_decay(decay);
+    }
+    if options.flags & NEURO_POOL_DEBUG != 0 {
+        pool = pool.with_debug(true);
+    }
+    if let Some((bytes, call)) = soft {
+        let context = options.soft_limit_context;
+        let callback = Callback { call, context };
+        pool = pool.with_soft_limit(bytes, move |stats| callback.run(stats));
+    }
+    Ok(pool)
+}
+
+/// What C wants to have called.
+struct Callback {
+    call: unsafe extern "C" fn(*mut c_void, *const neuro_pool_stats_t),
+    context: *mut c_void,
+}
+
+// SAFETY: any thread may call it with its context, by the condition of `neuro_pool_create`.
+unsafe impl Send for Callback {}
+// SAFETY: as above; several may at once.
+unsafe impl Sync for Callback {}
+
+impl Callback {
+    fn run(&self, stats: &PoolStats) {
+        let stats = neuro_pool_stats_t::from(*stats);
+        // SAFETY: the caller of `neuro_pool_create` vouches for both as long as the pool has a handle or a block, and it
+        // has one while a request to it runs; `stats` is readable until the call returns.
+        unsafe { (self.call)(self.context, &stats) };
+    }
+}
