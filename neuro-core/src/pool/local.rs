@@ -33,15 +33,17 @@ struct Local {
 }
 
 impl Place {
-    const VACANT: Place = Place {
-        pool: Cell::new(0),
-        cache: Cell::new(None),
-    };
+    const fn vacant() -> Place {
+        Place {
+            pool: Cell::new(0),
+            cache: Cell::new(None),
+        }
+    }
 }
 
 thread_local! {
     // Without a destructor, so that looking costs no check; `ENDING` has it.
-    static LOCAL: Local = const { Local { last: Place::VACANT, places: [Place::VACANT; PLACES] } };
+    static LOCAL: Local = const { Local { last: Place::vacant(), places: [const { Place::vacant() }; PLACES] } };
     static ENDING: Ending = const { Ending(Cell::new(false)) };
 }
 
