@@ -69,7 +69,10 @@ impl OffsetHeap {
         if new_len == 0 {
             return false;
         }
-        let (end, new_end) = (block.offset + len, block.offset.saturating_add(new_len));
+        let Some(new_end) = block.offset.checked_add(new_len) else {
+            return false;
+        };
+        let end = block.offset + len;
         if new_len < len {
             self.nodes.get_mut(block.node).len = new_len;
             let tail = self

@@ -99,7 +99,7 @@ impl MemoryPool {
             if let Some(mut gone) = state.guard.take() {
                 gone.forget(0..usize::MAX);
             }
-            state.end_slow();
+            state.end_slow(inner);
         }
         if let Some(guard) = Guard::new(fills) {
             state.begin_slow(inner);
@@ -129,7 +129,7 @@ impl MemoryPool {
         let inner = self.inner();
         let mut state = lock_state(inner);
         if state.fail_in.take().is_some() {
-            state.end_slow();
+            state.end_slow(inner);
         }
         if n > 0 {
             state.begin_slow(inner);

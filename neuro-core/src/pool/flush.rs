@@ -160,10 +160,12 @@ impl State {
             self.empty_claimed();
         }
         self.slow += 1;
+        pool.slow.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn end_slow(&mut self) {
+    pub(super) fn end_slow(&mut self, pool: &Inner) {
         self.slow -= 1;
+        pool.slow.store(self.slow > 0, Ordering::Relaxed);
         self.release_caches();
     }
 
@@ -196,6 +198,7 @@ impl State {
         self.empty_claimed();
         self.closing = true;
         self.slow += 1; // the gates stay claimed
+        pool.slow.store(true, Ordering::Relaxed);
         for cache in self.caches.drain(..) {
             // SAFETY: the pool's one time, and the orphan is not touched afterwards.
             unsafe {

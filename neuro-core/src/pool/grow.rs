@@ -116,17 +116,17 @@ impl State {
         let enough = self.room() >= u64::from(units);
         if !enough {
             self.overdrawn = false;
-            self.end_slow();
+            self.end_slow(pool);
         }
         enough
     }
 
     /// Ends that as soon as slabs and all are within the limit again.
-    pub(super) fn end_overdraft(&mut self) {
+    pub(super) fn end_overdraft(&mut self, pool: &Inner) {
         let limit = self.options.limit.unwrap_or(usize::MAX);
         if self.used_units() <= limit.div_ceil(GRANULE) as u64 {
             self.overdrawn = false;
-            self.end_slow();
+            self.end_slow(pool);
         }
     }
 
@@ -209,7 +209,7 @@ impl State {
     /// Cuts slabs short behind their last slot in use, and gives the rest to the heap: so a limit can be used to its last
     /// byte beside one small block.
     fn shorten_slabs(&mut self) {
-        for (start, block, units) in self.slabs.shorten() {
+        for (id, start, block, units) in self.slabs.shorten() {
             let bytes = units as usize * GRANULE;
             let pages = bytes.next_multiple_of(PAGE);
             let Some(region) = self.region_of(start.addr().get()) else {
@@ -223,7 +223,7 @@ impl State {
                 // SAFETY: within the slab's block.
                 self.mark_pages(unsafe { start.add(pages) }, was_pages - pages, |_| 0);
             }
-            self.slabs.set_bytes(start.addr().get(), pages);
+            self.slabs.set_bytes(id, pages);
         }
     }
 

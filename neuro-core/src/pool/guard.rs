@@ -20,7 +20,7 @@ use std::ptr::NonNull;
 
 use super::asan::Asan;
 use super::record::GRANULE;
-use crate::backend::host::STEP;
+use crate::backend::host::{STEP, os};
 
 /// Blocks and bytes that wait in quarantine at most.
 const MOST_BLOCKS: usize = 1024;
@@ -107,6 +107,12 @@ impl Guard {
         }
         // SAFETY: within the block.
         self.poison(unsafe { ptr.add(requested) }, bytes - requested);
+    }
+
+    /// What is wrong with the live block at `ptr`, if anything is.
+    pub(super) fn look_at(&self, ptr: NonNull<u8>) -> Option<String> {
+        let &(_, requested, bytes) = self.live.get(&ptr.addr().get())?;
+        self.look_behind(ptr, requested, bytes)
     }
 
     /// A block is freed: it is looked at and goes into quarantine. The bytes asked for, its length, and what was wrong with
@@ -216,6 +222,5 @@ impl Guard {
 /// Says what was found where nobody can be told by a return value.
 #[cold]
 pub(super) fn tell(finding: &str) {
-    // Not `eprintln!`, which panics where standard error is closed.
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("neuro_memory: {finding}\n"));
+    os::say(&format!("neuro_memory: {finding}\n"));
 }

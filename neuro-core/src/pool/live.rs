@@ -61,19 +61,19 @@ impl State {
                 return false;
             }
             record.store(LIVE | requested as u32, Ordering::Relaxed);
-            self.count_resize((old_requested, old), (requested, old));
+            self.count_resize(pool, (old_requested, old), (requested, old));
             return true;
         }
         let Some(word) = Self::word_at(region, pool, address) else {
             return false;
         };
         let block = word.block(region.head().offset_of(address));
-        // What stands behind it may only wait in a cache.
-        let fits = region.resize(block, units)
-            || self.settle(pool)
-                && self
-                    .region_of(address)
-                    .is_some_and(|region| region.resize(block, units));
+        let region = if u64::from(units.saturating_sub(old_units)) > self.room() {
+            None // beyond the limit
+        } else {
+            self.region_of(address)
+        };
+        let fits = region.is_some_and(|region| region.resize(block, units));
         let word = BlockWord::new(block, units, requested, self.guard.is_none());
         let Some(region) = self.region_of(address).filter(|_| fits) else {
             return false;
@@ -90,19 +90,23 @@ impl State {
             pool.odd().insert(address, word);
         }
         self.note_committed();
-        self.count_resize((old_requested, old), (requested, bytes));
+        self.count_resize(pool, (old_requested, old), (requested, bytes));
         if let Some(guard) = self.guard.as_mut() {
             guard.rearm(ptr, requested, bytes);
         }
         true
     }
 
-    fn count_resize(&mut self, old: (usize, usize), new: (usize, usize)) {
+    fn count_resize(&mut self, pool: &Inner, old: (usize, usize), new: (usize, usize)) {
         self.counters.resize_block(old, new);
         for scope in &mut self.scopes {
             scope.counters.resize_block(old, new);
         }
         self.watch_peak();
+        if self.overdrawn {
+            self.end_overdraft(pool);
+        }
+        self.rearm_soft_limit();
     }
 
     #[inline]

@@ -1,7 +1,7 @@
-//! Which caches this thread has: one table a thread, looked up by the pool's number.
+//! Which caches this thread has: one table a thread.
 //!
-//! A thread gets a cache for a pool once it has asked it for a few small blocks. It has at most [`PLACES`] caches; a pool that
-//! meets another in its place takes the place over. What a thread's caches hold goes back when the thread ends.
+//! A thread gets a cache for a pool once it has asked it for a few small blocks. It has at most [`PLACES`] caches; after
+//! that, one takes the place of another. What a thread's caches hold goes back when the thread ends.
 //!
 //! Lock order: [`ATTACHED`], registry, pools, odd blocks, address table.
 
@@ -30,6 +30,8 @@ struct Local {
     /// The cache that was used last, and the number of its pool, if this thread still has it.
     last: Place,
     places: [Place; PLACES],
+    /// The place that is taken over next, if all are taken.
+    next: Cell<usize>,
 }
 
 impl Place {
@@ -43,7 +45,7 @@ impl Place {
 
 thread_local! {
     // Without a destructor, so that looking costs no check; `ENDING` has it.
-    static LOCAL: Local = const { Local { last: Place::vacant(), places: [const { Place::vacant() }; PLACES] } };
+    static LOCAL: Local = const { Local { last: Place::vacant(), places: [const { Place::vacant() }; PLACES], next: Cell::new(0) } };
     static ENDING: Ending = const { Ending(Cell::new(false)) };
 }
 
@@ -69,10 +71,7 @@ pub(super) fn cache_of(pool: u64) -> Option<NonNull<Cache>> {
         if local.last.pool.get() == pool {
             return local.last.cache.get();
         }
-        let place = &local.places[pool as usize % PLACES];
-        if place.pool.get() != pool {
-            return None;
-        }
+        let place = local.places.iter().find(|place| place.pool.get() == pool)?;
         local.last.pool.set(pool);
         local.last.cache.set(place.cache.get());
         place.cache.get()
@@ -140,7 +139,12 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
         return;
     }
     LOCAL.with(|local| {
-        let place = &local.places[number as usize % PLACES];
+        let vacant = local.places.iter().find(|place| place.cache.get().is_none());
+        let place = vacant.unwrap_or_else(|| {
+            let next = local.next.get();
+            local.next.set((next + 1) % PLACES);
+            &local.places[next]
+        });
         vacate(local, place);
         let _attached = lock_attached();
         let cache = Cache::new(pool);

@@ -1,6 +1,6 @@
 //! `MemoryPool`: blocks of memory from a few large regions, with a limit, exact statistics, and reuse without page faults.
 //!
-//! - `mod.rs`: the handle and its life; `serve.rs`: allocate, free, reallocate; `options.rs`, `ask.rs`: what else a handle does.
+//! - `mod.rs`: the handle and its life; `serve.rs`, `realloc.rs`: allocate, free, reallocate; `options.rs`, `ask.rs`: what else a handle does.
 //! - `record.rs`: one word for each page: what lies at an address; `table.rs`: which region an address belongs to. Both are
 //!   read without a lock.
 //! - `slab.rs`: small blocks, cut from blocks of the heap.
@@ -30,6 +30,7 @@ mod local;
 mod options;
 mod pending;
 mod ptr;
+mod realloc;
 mod reaper;
 mod record;
 mod region;
@@ -95,6 +96,8 @@ struct Inner {
     alignment: AtomicUsize,
     /// Whether it has a guard.
     guarded: AtomicBool,
+    /// Whether every request has to come to the lock: `State::slow`, for those who do not have it.
+    slow: AtomicBool,
     /// Small requests of threads that have no cache yet.
     newcomers: AtomicU32,
     pending: Pending,
@@ -110,6 +113,11 @@ impl Inner {
     fn alignment(&self) -> usize {
         // Relaxed: an option, set before the pool is shared.
         self.alignment.load(Ordering::Relaxed)
+    }
+
+    fn is_slow(&self) -> bool {
+        // Relaxed: a hint.
+        self.slow.load(Ordering::Relaxed)
     }
 
     fn is_guarded(&self) -> bool {
@@ -156,6 +164,7 @@ impl MemoryPool {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             alignment: AtomicUsize::new(GRANULE),
             guarded: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
             newcomers: AtomicU32::new(0),
             pending: Pending::new(),
             state: Mutex::new(State::new(Options::new(limit))),

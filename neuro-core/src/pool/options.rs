@@ -76,7 +76,8 @@ impl MemoryPool {
     /// serve from their own caches is noticed when it comes to 64 KiB a thread.
     #[must_use]
     pub fn with_soft_limit(self, bytes: usize, callback: impl Fn(&PoolStats) + Send + Sync + 'static) -> Self {
-        self.state().options.soft = Some((bytes, Arc::new(callback)));
+        let old = self.state().options.soft.replace((bytes, Arc::new(callback)));
+        drop(old); // with no lock held: it may hold handles of pools
         self
     }
 }

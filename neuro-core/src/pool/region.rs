@@ -318,6 +318,7 @@ impl Region {
             self.furthest = self.extent();
             self.used = self.used.min(top);
         }
+        self.heap.shrink();
         before - self.committed()
     }
 }

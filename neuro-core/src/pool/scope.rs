@@ -62,9 +62,10 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let mut state = lock_state(self.pool.inner());
+        let inner = self.pool.inner();
+        let mut state = lock_state(inner);
         state.scopes.retain(|scope| scope.id != self.id);
-        state.end_slow();
+        state.end_slow(inner);
     }
 }
 

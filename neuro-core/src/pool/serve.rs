@@ -1,6 +1,5 @@
 //! Handing out and taking back: first without a lock, then with it.
 
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -90,22 +89,30 @@ impl MemoryPool {
                 return Ok(ptr);
             }
         }
-        if units <= MEDIUM_UNITS as usize && !local::has_cache(inner.number) {
+        if units <= MEDIUM_UNITS as usize && !inner.is_slow() && !local::has_cache(inner.number) {
             // Relaxed: it says how lively the pool is, roughly.
             if inner.newcomers.fetch_add(1, Ordering::Relaxed) >= NEWCOMER {
+                inner.newcomers.store(0, Ordering::Relaxed);
                 local::attach(self.0, inner.number);
             }
         }
         let mut state = lock_state(inner);
         let given = state.allocate(inner, bytes, alignment)?;
         let callback = state.soft_limit_reached(inner);
+        let wake = !reaper::is_awake() && state.is_worth_reaping();
         drop(state);
+        if wake {
+            reaper::wake(); // what was drained may be a lot
+        }
         if init == Init::Zeroed && !given.dirty.is_empty() {
             // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
             unsafe { zero(given.ptr.add(given.dirty.start), given.dirty.len()) };
         }
         if let Some((callback, stats)) = callback {
-            callback(&stats);
+            // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
+            let block: PoolPtr<u8> = unsafe { PoolPtr::new(given.ptr, bytes) };
+            callback(&stats); // should it panic, the block goes back
+            std::mem::forget(block);
         }
         Ok(given.ptr)
     }
@@ -153,44 +160,6 @@ impl MemoryPool {
             Record::Block(block) => free_recorded(address, head, block, word),
             Record::None => free_odd(address, head, false),
         }
-    }
-
-    /// Gives the block at `address` room for `new_bytes`: where it lies if it can stay, else elsewhere in the same pool,
-    /// with the contents of the shorter length moved. Returns its address.
-    ///
-    /// # Errors
-    /// As [`allocate_bytes`](Self::allocate_bytes) and [`free`](Self::free); the old block is then as it was.
-    ///
-    /// # Safety
-    /// As [`free`](Self::free), if the address returned is another one.
-    pub unsafe fn reallocate(address: NonNull<u8>, new_bytes: usize, alignment: Option<usize>) -> Result<NonNull<u8>> {
-        let at = address.addr().get();
-        let head = table::find(at).ok_or_else(|| refused(at, NO_POOL))?;
-        // SAFETY: as in `free`. The block is not given up before the end, so it keeps the pool without a handle.
-        let pool = ManuallyDrop::new(MemoryPool(unsafe { head.as_ref() }.pool));
-        let inner = pool.inner();
-        let mut state = lock_state(inner);
-        let (_, old_bytes) = state
-            .live_at(inner, address)
-            .ok_or_else(|| refused(at, "no live block starts there"))?;
-        let alignment = alignment.unwrap_or_else(|| inner.alignment());
-        check_alignment(alignment)?;
-        if at.is_multiple_of(alignment) && state.resize(inner, address, new_bytes) {
-            let callback = state.soft_limit_reached(inner);
-            drop(state);
-            if let Some((callback, stats)) = callback {
-                callback(&stats);
-            }
-            return Ok(address);
-        }
-        drop(state);
-        let new = pool.allocate_bytes(new_bytes, Some(alignment), Init::Uninit)?;
-        // SAFETY: both blocks are live, distinct, and at least that long; the caller owns the old one.
-        unsafe {
-            new.copy_from_nonoverlapping(address, old_bytes.min(new_bytes));
-            Self::free(address)?;
-        }
-        Ok(new)
     }
 }
 
@@ -278,7 +247,7 @@ fn free_large(address: NonNull<u8>, head: &Head, word: BlockWord, record: &Atomi
             return Err(refused(address.addr().get(), ALREADY_FREE));
         }
         state.drain(inner);
-        state.free_recorded(head, address, word, record);
+        state.free_recorded(inner, head, address, word, record);
         leave(pool, state);
         return Ok(());
     }

@@ -13,8 +13,9 @@
 //! Invariants:
 //! - L1: the records are not given back before their pool is gone: who follows a stale word finds records, if another slab's.
 //! - L2: a slot is live, or waits in one cache or the pending list, or has its bit set: exactly one of them.
-//! - L3: `partial` of a class lists, from the highest address to the lowest, the slabs with a bit set.
+//! - L3: `partial` of a class has, by address, the slabs with a bit set.
 
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
@@ -54,7 +55,9 @@ struct SlabState {
 
 #[derive(Default)]
 struct Class {
-    partial: Vec<(usize, u32)>,
+    partial: BTreeMap<usize, u32>,
+    /// The slab that slots are taken from, as long as it has any.
+    current: Option<u32>,
     /// Slots of all slabs of the class, and those with their bit set.
     slots: usize,
     free: usize,
@@ -67,6 +70,8 @@ pub(super) struct Slabs {
     states: Vec<Option<SlabState>>,
     /// By granules of a slot, less one. Empty until the first slab.
     classes: Vec<Class>,
+    /// Numbers whose records no slab uses.
+    vacant: Vec<u32>,
     /// Words of all records.
     words: usize,
 }
@@ -87,10 +92,14 @@ pub(super) struct Gone {
 }
 
 impl Slabs {
-    /// A free slot of the class, from the slab at the lowest address.
+    /// A free slot of the class, from the slab that was at the lowest address when the one before it was used up.
     pub(super) fn take(&mut self, units: u32) -> Option<Slot> {
         let class = self.classes.get_mut(units as usize - 1)?;
-        let &(_, id) = class.partial.last()?;
+        let id = match class.current {
+            Some(id) => id,
+            None => *class.partial.first_key_value()?.1,
+        };
+        class.current = Some(id);
         let state = self.states[id as usize].as_mut()?;
         let word = state.bits.iter().position(|&bits| bits != 0)?;
         let slot = word * 64 + state.bits[word].trailing_zeros() as usize;
@@ -98,7 +107,8 @@ impl Slabs {
         state.free -= 1;
         class.free -= 1;
         if state.free == 0 {
-            class.partial.pop();
+            class.partial.remove(&state.start.addr().get());
+            class.current = None;
         }
         // SAFETY: `slot < slots`, and the slab's block has that many slots of this length.
         let ptr = unsafe { state.start.add(slot * units as usize * GRANULE) };
@@ -115,9 +125,7 @@ impl Slabs {
         state.free += 1;
         class.free += 1;
         if state.free == 1 {
-            let address = state.start.addr().get();
-            let at = class.partial.partition_point(|&(other, _)| other > address);
-            class.partial.insert(at, (address, id));
+            class.partial.insert(state.start.addr().get(), id);
         }
         (state.free == state.slots && class.free > state.slots as usize).then_some(id)
     }
@@ -143,12 +151,9 @@ impl Slabs {
         let slots = plan.slots as usize;
         // One for the number, one for the slot that may begin behind the last, in the slab's last page.
         let words = slots + 2;
-        let vacant = |index: &usize| {
-            let room = self.records[*index].len();
-            self.states[*index].is_none() && room >= words && room <= 2 * words + 64
-        };
-        let id = match (0..self.states.len()).find(vacant) {
-            Some(id) => id,
+        let fits = |&id: &u32| (words..=2 * words + 64).contains(&self.records[id as usize].len());
+        let id = match self.vacant.iter().position(fits) {
+            Some(at) => self.vacant.swap_remove(at) as usize,
             None => {
                 self.words += words;
                 let number = self.records.len() as u32;
@@ -175,9 +180,7 @@ impl Slabs {
         let class = &mut self.classes[units as usize - 1];
         class.slots += slots;
         class.free += slots;
-        let address = start.addr().get();
-        let at = class.partial.partition_point(|&(other, _)| other > address);
-        class.partial.insert(at, (address, id as u32));
+        class.partial.insert(start.addr().get(), id as u32);
         NonNull::from(&self.records[id][0])
     }
 
@@ -188,7 +191,9 @@ impl Slabs {
         let class = &mut self.classes[state.units as usize - 1];
         class.slots -= state.slots as usize;
         class.free -= state.slots as usize;
-        class.partial.retain(|&(_, other)| other != id);
+        class.partial.remove(&state.start.addr().get());
+        class.current = class.current.filter(|&current| current != id);
+        self.vacant.push(id);
         Some(Gone {
             start: state.start,
             block: state.block,
@@ -200,7 +205,7 @@ impl Slabs {
     pub(super) fn empty(&self) -> Vec<u32> {
         let partial = self.classes.iter().flat_map(|class| &class.partial);
         partial
-            .map(|&(_, id)| id)
+            .map(|(_, &id)| id)
             .filter(|&id| {
                 self.states[id as usize]
                     .as_ref()
@@ -211,7 +216,7 @@ impl Slabs {
 
     /// Cuts every slab short behind its last slot that is in use. Each one's block and the granules that it keeps, of which
     /// there is at least one.
-    pub(super) fn shorten(&mut self) -> Vec<(NonNull<u8>, Block, u32)> {
+    pub(super) fn shorten(&mut self) -> Vec<(usize, NonNull<u8>, Block, u32)> {
         let mut cut = Vec::new();
         for (id, state) in self.states.iter_mut().enumerate() {
             let Some(state) = state.as_mut() else { continue };
@@ -234,17 +239,17 @@ impl Slabs {
             state.length = (kept * state.units) as usize * GRANULE;
             state.free -= gone;
             if state.free == 0 {
-                class.partial.retain(|&(_, other)| other as usize != id);
+                class.partial.remove(&state.start.addr().get());
+                class.current = class.current.filter(|&current| current as usize != id);
             }
-            cut.push((state.start, state.block, kept * state.units));
+            cut.push((id, state.start, state.block, kept * state.units));
         }
         cut
     }
 
     /// Pages beyond a slab that was cut short have no record of it any more.
-    pub(super) fn set_bytes(&mut self, start: usize, bytes: usize) {
-        let of_it = |state: &&mut SlabState| state.start.addr().get() == start;
-        if let Some(state) = self.states.iter_mut().flatten().find(of_it) {
+    pub(super) fn set_bytes(&mut self, id: usize, bytes: usize) {
+        if let Some(state) = &mut self.states[id] {
             state.bytes = bytes;
         }
     }
@@ -262,7 +267,6 @@ impl Slabs {
     #[cfg(all(test, not(loom)))]
     pub(super) fn assert_valid(&self) {
         for (units, class) in self.classes.iter().enumerate() {
-            assert!(class.partial.windows(2).all(|pair| pair[0].0 > pair[1].0), "L3: order");
             let of_class = |state: &&SlabState| state.units as usize == units + 1;
             let states: Vec<_> = self.states.iter().flatten().filter(of_class).collect();
             assert_eq!(
@@ -295,12 +299,12 @@ impl Slabs {
 
     /// Bytes of bookkeeping.
     pub(super) fn side_bytes(&self) -> usize {
-        let partial: usize = self.classes.iter().map(|class| class.partial.capacity()).sum();
+        let partial: usize = self.classes.iter().map(|class| class.partial.len()).sum();
         self.records.capacity() * size_of::<Box<[AtomicU32]>>()
             + self.words * size_of::<AtomicU32>()
             + self.states.capacity() * size_of::<Option<SlabState>>()
             + self.classes.capacity() * size_of::<Class>()
-            + partial * size_of::<(usize, u32)>()
+            + partial * 2 * size_of::<(usize, u32)>()
     }
 }
 

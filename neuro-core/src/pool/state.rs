@@ -16,6 +16,7 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::cache::{Cache, Kept, Medium};
 use super::guard::Guard;
@@ -76,8 +77,10 @@ pub(super) struct State {
     pub(super) fail_in: Option<u64>,
     /// Most bytes allocated since the reaper looked last.
     pub(super) recent_peak: usize,
-    /// Blocks that had been handed out by then.
+    /// Blocks that had been handed out by then, looks since it was at work, and when to look again.
     pub(super) served_before: u64,
+    pub(super) idle_looks: u32,
+    pub(super) next_look: Option<Instant>,
     /// Whether the soft limit's callback has been called since it was last below.
     pub(super) soft_reached: bool,
 }
@@ -106,6 +109,8 @@ impl State {
             fail_in: None,
             recent_peak: 0,
             served_before: 0,
+            idle_looks: 0,
+            next_look: None,
             soft_reached: false,
         }
     }
@@ -119,7 +124,7 @@ impl State {
     pub(super) fn allocate(&mut self, pool: &Inner, requested: usize, alignment: usize) -> Result<Given> {
         check_alignment(alignment)?;
         self.drain(pool);
-        if self.must_fail() {
+        if self.must_fail(pool) {
             let cause = std::io::Error::other("a failure that fail_nth asked for");
             return Err(self.out_of_memory(pool, requested, alignment, Some(cause)));
         }
@@ -136,6 +141,7 @@ impl State {
         let align = (alignment / GRANULE).max(1) as u32;
         let small = units.saturating_add(align - 1) & !(align - 1);
         if small <= SMALL_UNITS
+            && (!self.overdrawn || u64::from(small) <= self.room())
             && self.guard.is_none()
             && let Some(ptr) = self.allocate_small(pool, small, requested)
         {
@@ -182,7 +188,7 @@ impl State {
         if let Some(guard) = self.guard.as_mut()
             && let Some((requested, bytes, finding)) = guard.disarm(ptr)
         {
-            self.count_out(requested, bytes);
+            self.count_out(pool, requested, bytes);
             self.release_quarantine(pool, false);
             return finding;
         }
@@ -204,7 +210,14 @@ impl State {
 
     /// Takes back the live block at `ptr`, whose `word` stands at `place`: there is no guard.
     #[inline]
-    pub(super) fn free_recorded(&mut self, head: &Head, ptr: NonNull<u8>, word: BlockWord, place: &AtomicU64) {
+    pub(super) fn free_recorded(
+        &mut self,
+        pool: &Inner,
+        head: &Head,
+        ptr: NonNull<u8>,
+        word: BlockWord,
+        place: &AtomicU64,
+    ) {
         let block = word.block(head.offset_of(ptr.addr().get()));
         // Erased before the range can be handed out again.
         place.store(0, Ordering::Release);
@@ -212,14 +225,14 @@ impl State {
         let region = self.regions.iter_mut().find(|region| std::ptr::eq(region.head(), here));
         if let Some(units) = region.and_then(|region| region.free(block)) {
             let bytes = units as usize * GRANULE;
-            self.count_out(bytes - word.slack(), bytes);
+            self.count_out(pool, bytes - word.slack(), bytes);
         }
     }
 
     /// Takes back the block at `ptr`, whose record says that it was freed.
     pub(super) fn take_back(&mut self, pool: &Inner, ptr: NonNull<u8>) {
         if let Some((requested, bytes)) = self.give_range_back(pool, ptr) {
-            self.count_out(requested, bytes);
+            self.count_out(pool, requested, bytes);
         }
     }
 
@@ -270,20 +283,20 @@ impl State {
     }
 
     #[inline]
-    pub(super) fn count_out(&mut self, requested: usize, bytes: usize) {
+    pub(super) fn count_out(&mut self, pool: &Inner, requested: usize, bytes: usize) {
         self.counters.remove_block(requested, bytes);
         for scope in &mut self.scopes {
             scope.counters.remove_block(requested, bytes);
         }
         if self.overdrawn {
-            self.end_overdraft();
+            self.end_overdraft(pool);
         }
         self.rearm_soft_limit();
     }
 
     /// Counts down to the failure that was asked for.
     #[inline]
-    fn must_fail(&mut self) -> bool {
+    fn must_fail(&mut self, pool: &Inner) -> bool {
         let Some(left) = self.fail_in.as_mut() else {
             return false;
         };
@@ -291,7 +304,7 @@ impl State {
         let now = *left == 0;
         if now {
             self.fail_in = None;
-            self.end_slow();
+            self.end_slow(pool);
         }
         now
     }
