@@ -2,12 +2,14 @@
 
 import ctypes
 import gc
+import mmap
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,17 +38,17 @@ def use_and_free(pool: nm.MemoryPool, mib: int) -> None:
 @pytest.mark.parametrize(
     ("error", "words", "options"),
     [
-        (ValueError, "decay -1.0 is out of range", {"decay": -1.0}),
-        (ValueError, "decay nan is out of range", {"decay": float("nan")}),
+        (ValueError, "decay -1 is out of range", {"decay": -1.0}),
+        (ValueError, "decay NaN is out of range", {"decay": float("nan")}),
         (ValueError, "decay inf is out of range", {"decay": float("inf")}),
-        (TypeError, "", {"decay": "1"}),
+        (TypeError, "decay", {"decay": "1"}),
         (ValueError, "keep -1 is out of range", {"keep": -1}),
         (ValueError, "soft_limit needs on_soft_limit", {"soft_limit": 5}),
         (ValueError, "on_soft_limit needs soft_limit", {"on_soft_limit": print}),
         (TypeError, "cannot be called", {"soft_limit": 5, "on_soft_limit": 7}),
         (ValueError, "soft_limit -1 is out of range", {"soft_limit": -1, "on_soft_limit": print}),
-        (TypeError, "", {"prefault": 3.5}),
-        (TypeError, "", {"gpu": True}),
+        (TypeError, "prefault", {"prefault": 3.5}),
+        (TypeError, "gpu", {"gpu": True}),
     ],
 )
 def test_wrong_options_are_refused(error: type[Exception], words: str, options: dict[str, Any]) -> None:
@@ -57,7 +59,7 @@ def test_wrong_options_are_refused(error: type[Exception], words: str, options: 
 def test_the_extremes_of_options_are_taken() -> None:
     most = 2**64 - 1
     pool = nm.MemoryPool(most, prefault=True, decay=1e9, keep=most, soft_limit=most, on_soft_limit=print, debug=True)
-    assert pool.limit == most and pool.ones(3 * MIB, "uint8")[-1].item() == 1
+    assert pool.limit == most and pool.ones(3 * MIB, "uint8")[-1] == 1
     assert nm.MemoryPool(decay=0).zeros(3).tolist() == [0, 0, 0]
 
 
@@ -74,11 +76,9 @@ def test_unused_memory_goes_back_by_itself() -> None:
     assert never.trim() >= 62 * MIB
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_is_there_before_its_first_use() -> None:
     def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
     pool, before = nm.MemoryPool(prefault=True), resident()
     tensor = pool.empty(64 * MIB, "uint8")
