@@ -43,7 +43,13 @@ impl State {
     }
 
     /// The same, in the regions there are, or in the first; also for a slab.
-    pub(super) fn place_within(&mut self, pool: &Inner, kind: Kind, units: u32, align: u32) -> io::Result<Option<Placed>> {
+    pub(super) fn place_within(
+        &mut self,
+        pool: &Inner,
+        kind: Kind,
+        units: u32,
+        align: u32,
+    ) -> io::Result<Option<Placed>> {
         if let Some(placed) = self.place_reaching(kind, units, align, Reach::Held)? {
             return Ok(Some(placed));
         }
@@ -82,14 +88,46 @@ impl State {
         Ok(None)
     }
 
-    /// Granules that the limit leaves for more blocks and slabs.
+    /// Granules that the limit leaves for more.
     #[inline]
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         let Some(limit) = self.options.limit else {
             return u64::MAX;
         };
-        let used = self.regions.iter().map(|region| u64::from(region.used_units()));
-        (limit.div_ceil(GRANULE) as u64).saturating_sub(used.sum())
+        let taken = if self.overdrawn {
+            (self.counters.allocated.current / GRANULE) as u64
+        } else {
+            self.used_units()
+        };
+        (limit.div_ceil(GRANULE) as u64).saturating_sub(taken)
+    }
+
+    fn used_units(&self) -> u64 {
+        self.regions.iter().map(|region| u64::from(region.used_units())).sum()
+    }
+
+    /// P1: from now on the limit is counted in blocks, if that leaves room for `units`. Caches are empty.
+    fn begin_overdraft(&mut self, pool: &Inner, units: u32) -> bool {
+        if self.overdrawn || self.options.limit.is_none() {
+            return false;
+        }
+        self.begin_slow(pool);
+        self.overdrawn = true;
+        let enough = self.room() >= u64::from(units);
+        if !enough {
+            self.overdrawn = false;
+            self.end_slow();
+        }
+        enough
+    }
+
+    /// Ends that as soon as slabs and all are within the limit again.
+    pub(super) fn end_overdraft(&mut self) {
+        let limit = self.options.limit.unwrap_or(usize::MAX);
+        if self.used_units() <= limit.div_ceil(GRANULE) as u64 {
+            self.overdrawn = false;
+            self.end_slow();
+        }
     }
 
     /// Memory that was committed for blocks was once committed for slabs, or the reverse: under a limit that cannot be had
@@ -108,12 +146,15 @@ impl State {
     /// What is tried before a request is refused.
     #[cold]
     fn place_at_last(&mut self, pool: &Inner, units: u32, align: u32) -> io::Result<Option<Placed>> {
-        if self.settle(pool) {
-            if let Ok(Some(placed)) = self.place_reaching(Kind::Blocks, units, align, Reach::All) {
-                return Ok(Some(placed));
-            }
+        if self.settle(pool)
+            && let Ok(Some(placed)) = self.place_reaching(Kind::Blocks, units, align, Reach::All)
+        {
+            return Ok(Some(placed));
         }
         self.shorten_slabs();
+        if self.room() < u64::from(units) {
+            self.begin_overdraft(pool, units);
+        }
         let mut refused = None;
         match self.place_reaching(Kind::Blocks, units, align, Reach::All) {
             Ok(Some(placed)) => return Ok(Some(placed)),
@@ -149,7 +190,11 @@ impl State {
         // the more the more regions there are.
         let share = os::address_space_left() / (4 * (table::regions() + 1)) / GRANULE;
         // Small blocks are the smaller part of most programs. Under a limit it costs little to reserve for all of it.
-        let share = if kind == Kind::Slabs && self.options.limit.is_none() { share.min(room as usize) / 8 } else { share };
+        let share = if kind == Kind::Slabs && self.options.limit.is_none() {
+            share.min(room as usize) / 8
+        } else {
+            share
+        };
         let want = u32::try_from(share).unwrap_or(u32::MAX).clamp(need, room);
         let mut region = Region::new(kind, want, need, NonNull::from(pool), pool.number)?;
         if self.options.prefault {

@@ -25,11 +25,25 @@ struct Place {
     cache: Cell<Option<NonNull<Cache>>>,
 }
 
+/// What a thread has: one variable, since in a shared library each costs a call to reach.
+struct Local {
+    /// The cache that was used last, and the number of its pool, if this thread still has it.
+    last: Place,
+    places: [Place; PLACES],
+}
+
+impl Place {
+    const fn vacant() -> Place {
+        Place {
+            pool: Cell::new(0),
+            cache: Cell::new(None),
+        }
+    }
+}
+
 thread_local! {
     // Without a destructor, so that looking costs no check; `ENDING` has it.
-    static TABLE: [Place; PLACES] = const { [const { Place { pool: Cell::new(0), cache: Cell::new(None) } }; PLACES] };
-    /// The cache that was used last, if this thread still has it.
-    static LAST: Cell<Option<NonNull<Cache>>> = const { Cell::new(None) };
+    static LOCAL: Local = const { Local { last: Place::vacant(), places: [const { Place::vacant() }; PLACES] } };
     static ENDING: Ending = const { Ending(Cell::new(false)) };
 }
 
@@ -39,7 +53,7 @@ struct Ending(Cell<bool>);
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.set(true);
-        TABLE.with(|table| table.iter().for_each(vacate));
+        LOCAL.with(|local| local.places.iter().for_each(|place| vacate(local, place)));
     }
 }
 
@@ -48,16 +62,20 @@ pub(super) fn lock_attached() -> MutexGuard<'static, ()> {
     lock(&ATTACHED)
 }
 
-/// This thread's cache of the pool, if it has one.
+/// This thread's cache of the pool, if it has one; it is the last one used from now on.
 #[inline]
 pub(super) fn cache_of(pool: u64) -> Option<NonNull<Cache>> {
-    TABLE.with(|table| {
-        let place = &table[pool as usize % PLACES];
-        if place.pool.get() == pool {
-            place.cache.get()
-        } else {
-            None
+    LOCAL.with(|local| {
+        if local.last.pool.get() == pool {
+            return local.last.cache.get();
         }
+        let place = &local.places[pool as usize % PLACES];
+        if place.pool.get() != pool {
+            return None;
+        }
+        local.last.pool.set(pool);
+        local.last.cache.set(place.cache.get());
+        place.cache.get()
     })
 }
 
@@ -65,30 +83,26 @@ pub(super) fn cache_of(pool: u64) -> Option<NonNull<Cache>> {
 #[inline]
 pub(super) fn with_store<R>(pool: u64, work: impl FnOnce(&mut Store) -> R) -> Option<R> {
     let cache = cache_of(pool)?;
-    LAST.set(Some(cache));
     // SAFETY: a cache lives until its thread has let go of it, and that is this thread.
-    let (_inside, store) = unsafe { cache.as_ref() }.enter()?;
-    Some(work(store))
+    unsafe { cache.as_ref() }.inside(work)
 }
 
-/// Frees a small block into the cache that was used last, if it belongs there: [`Store::free_near`]. The pool and its number
-/// come along for a fold.
+/// Frees a small block into the cache that was used last, if it belongs there: [`Store::free_near`]. The pool comes along for a
+/// fold.
 #[inline]
 pub(super) fn free_near(address: NonNull<u8>) -> Option<(Kept, NonNull<Inner>)> {
-    // SAFETY: as in `with_store`; the place is emptied with the cache's.
-    let cache = unsafe { LAST.get()?.as_ref() };
-    let (_inside, store) = cache.enter()?;
-    Some((store.free_near(address)?, cache.pool))
+    let cache = LOCAL.with(|local| local.last.cache.get())?;
+    // SAFETY: as in `with_store`; `last` is emptied with the cache's own place.
+    let cache = unsafe { cache.as_ref() };
+    Some((cache.inside(|store| store.free_near(address))??, cache.pool))
 }
 
 /// Runs `work` inside the cache that was used last.
 pub(super) fn with_last(work: impl FnOnce(&Cache, &mut Store)) {
-    if let Some(cache) = LAST.get() {
+    if let Some(cache) = LOCAL.with(|local| local.last.cache.get()) {
         // SAFETY: as in `free_near`.
         let cache = unsafe { cache.as_ref() };
-        if let Some((_inside, store)) = cache.enter() {
-            work(cache, store);
-        }
+        cache.inside(|store| work(cache, store));
     }
 }
 
@@ -125,9 +139,9 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
     if !can_have_caches() {
         return;
     }
-    TABLE.with(|table| {
-        let place = &table[number as usize % PLACES];
-        vacate(place);
+    LOCAL.with(|local| {
+        let place = &local.places[number as usize % PLACES];
+        vacate(local, place);
         let _attached = lock_attached();
         let cache = Cache::new(pool);
         // SAFETY: the caller has a handle or a block of the pool, so it lives.
@@ -146,10 +160,11 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
 }
 
 /// Empties a place of the table: what its cache holds goes back to the pool.
-fn vacate(place: &Place) {
+fn vacate(local: &Local, place: &Place) {
     place.pool.set(0);
     let Some(cache) = place.cache.take() else { return };
-    LAST.set(None);
+    local.last.pool.set(0);
+    local.last.cache.set(None);
     let _attached = lock_attached();
     // SAFETY: this thread has not let go of it.
     let shared = unsafe { cache.as_ref() };

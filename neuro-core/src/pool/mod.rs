@@ -6,7 +6,7 @@
 //! - `slab.rs`: small blocks, cut from blocks of the heap.
 //! - `cache.rs`, `local.rs`, `gate.rs`: what each thread keeps for itself, and how it is taken away from it.
 //! - `pending.rs`: what was freed while the lock was taken.
-//! - `state.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
+//! - `state.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
 //! - `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
 //! - `guard.rs`, `asan.rs`: debug mode and AddressSanitizer. `scope.rs`, `stats.rs`: figures. `ptr.rs`: `PoolPtr`.
 //!
@@ -37,6 +37,7 @@ mod registry;
 mod scope;
 mod serve;
 mod slab;
+mod small;
 mod state;
 mod stats;
 mod table;

@@ -81,7 +81,7 @@ static INVERSE: [u32; SMALL_UNITS as usize] = {
 
 impl SlabWord {
     /// Of page number `page` of a slab with slots of `units` granules.
-    pub(super) fn new(records: NonNull<AtomicU32>, units: u32, page: usize) -> u64 {
+    pub(super) fn word(records: NonNull<AtomicU32>, units: u32, page: usize) -> u64 {
         let address = records.as_ptr().expose_provenance() as u64;
         debug_assert!(address >> 48 == 0 && (1..=SMALL_UNITS).contains(&units) && page < 16);
         (page as u64) << 60 | u64::from(units - 1) << 48 | address | SLAB
@@ -112,7 +112,7 @@ impl SlabWord {
     #[inline]
     pub(super) unsafe fn slot_at<'a>(self, address: usize) -> Option<(u32, &'a AtomicU32)> {
         let offset = (self.0 >> 60) as u32 * PAGE as u32 + (address % PAGE) as u32;
-        let slot = (offset / GRANULE as u32) * INVERSE[self.class()] >> 16;
+        let slot = ((offset / GRANULE as u32) * INVERSE[self.class()]) >> 16;
         if slot * self.units() * GRANULE as u32 != offset {
             return None;
         }
@@ -259,7 +259,9 @@ impl Head {
         // Written at once, without a look before: the first access to a page of words makes the system find memory for it, and
         // a read would make it do so twice.
         let place = self.page(address);
-        place.compare_exchange(0, word.0, Ordering::Release, Ordering::Relaxed).is_ok()
+        place
+            .compare_exchange(0, word.0, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// What is known of `address`, as it is now: the block that starts there, or the slab it lies in. And where that stands.

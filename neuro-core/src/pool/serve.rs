@@ -63,7 +63,7 @@ impl MemoryPool {
         if bytes <= SMALL_UNITS as usize * GRANULE && alignment <= PAGE && alignment.is_power_of_two() {
             // A slot that is a multiple of the alignment long starts on one: slabs start on a page.
             let step = alignment.max(GRANULE) - 1;
-            let units = ((bytes.max(1) + step & !step) / GRANULE) as u32;
+            let units = (((bytes.max(1) + step) & !step) / GRANULE) as u32;
             if let Some(Some(ptr)) = local::with_store(inner.number, |store| store.take(units, bytes)) {
                 if init == Init::Zeroed {
                     // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
@@ -79,16 +79,15 @@ impl MemoryPool {
     fn allocate_slowly(&self, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
         let inner = self.inner();
         let units = bytes.div_ceil(GRANULE);
-        if alignment <= GRANULE && alignment.is_power_of_two() {
-            if units > SMALL_UNITS as usize && units <= MEDIUM_UNITS as usize {
-                let take = |store: &mut Store| store.take_medium(units as u32, bytes);
-                if let Some(Some(ptr)) = local::with_store(inner.number, take) {
-                    if init == Init::Zeroed {
-                        // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
-                        unsafe { ptr.write_bytes(0, bytes) };
-                    }
-                    return Ok(ptr);
+        let plain = alignment <= GRANULE && alignment.is_power_of_two();
+        if plain && units > SMALL_UNITS as usize && units <= MEDIUM_UNITS as usize {
+            let take = |store: &mut Store| store.take_medium(units as u32, bytes);
+            if let Some(Some(ptr)) = local::with_store(inner.number, take) {
+                if init == Init::Zeroed {
+                    // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
+                    unsafe { ptr.write_bytes(0, bytes) };
                 }
+                return Ok(ptr);
             }
         }
         if units <= MEDIUM_UNITS as usize && !local::has_cache(inner.number) {
@@ -148,11 +147,11 @@ impl MemoryPool {
                 // SAFETY: the word was read at this address, from a pool that lives.
                 match unsafe { slab.slot_at(at) } {
                     Some((_, record)) => free_small(address, head, record, slab.units()),
-                    None => free_odd(address, head),
+                    None => free_odd(address, head, false),
                 }
             }
             Record::Block(block) => free_recorded(address, head, block, word),
-            Record::None => free_odd(address, head),
+            Record::None => free_odd(address, head, false),
         }
     }
 
@@ -209,7 +208,7 @@ enum Full {
 fn free_small(address: NonNull<u8>, head: &Head, record: &AtomicU32, units: u32) -> Result<()> {
     let was = record.load(Ordering::Relaxed);
     if was & LIVE == 0 {
-        return free_odd(address, head); // the slab may have been cut short, and this be behind it
+        return free_odd(address, head, true); // the slab may have been cut short, and this be behind it
     }
     record.store(was & !LIVE, Ordering::Relaxed);
     let requested = (was & REQUESTED) as usize;
@@ -303,9 +302,10 @@ fn leave(pool: NonNull<Inner>, state: MutexGuard<'_, State>) {
     }
 }
 
-/// A block that stands in the map, since its page has another record; or none at all.
+/// A block that stands in the map, since its page has another record; or none at all. `was_slot`: there is a slot of a slab,
+/// which is not live.
 #[cold]
-fn free_odd(address: NonNull<u8>, head: &Head) -> Result<()> {
+fn free_odd(address: NonNull<u8>, head: &Head, was_slot: bool) -> Result<()> {
     let at = address.addr().get();
     // SAFETY: as in `MemoryPool::free`.
     let pool = unsafe { head.pool.as_ref() };
@@ -319,9 +319,9 @@ fn free_odd(address: NonNull<u8>, head: &Head) -> Result<()> {
         }
         None => {
             drop(odd);
-            // Nobody uses the lock for long, and an error is worth it: is it free memory, or inside a block?
-            let inside = lock_state(pool).is_inside_block(at);
-            Err(refused(at, if inside { NOT_A_BLOCK } else { ALREADY_FREE }))
+            // Is it free memory, or inside a block? Not worth waiting for.
+            let free = was_slot || try_lock(&pool.state).is_some_and(|mut state| !state.is_inside_block(at));
+            Err(refused(at, if free { ALREADY_FREE } else { NOT_A_BLOCK }))
         }
     }
 }

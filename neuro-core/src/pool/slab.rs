@@ -330,7 +330,8 @@ mod tests {
                 let room = slabs.records.last().unwrap().len();
                 for granule in 0..plan.bytes / GRANULE {
                     let address = (1 << 20) + granule * GRANULE;
-                    let Record::Slab(word) = Record::of(SlabWord::new(records, units, granule * GRANULE / PAGE)) else {
+                    let Record::Slab(word) = Record::of(SlabWord::word(records, units, granule * GRANULE / PAGE))
+                    else {
                         panic!("no slab")
                     };
                     assert_eq!((word.units(), word.records()), (units, records.as_ptr().cast_const()));

@@ -1,12 +1,13 @@
 //! What a pool's lock guards, and what happens to blocks under it.
 //!
-//! - here: handing out and taking back;
+//! - here: handing out and taking back; `small.rs`: slots and slabs; `live.rs`: blocks that are live;
 //! - `grow.rs`: regions: placing blocks in them, growth, the order on out-of-memory, trim;
 //! - `flush.rs`: the threads' caches: emptying, counting, letting go.
 //!
 //! Invariants:
-//! - P1: what the heaps have handed out, slabs whole, is at most the limit, rounded up to a granule, and so are the capacities of
-//!   the regions of each kind.
+//! - P1: what the heaps have handed out, slabs whole, is at most the limit, rounded up to a granule; so nobody who takes a slot
+//!   from a cache has to look. Where free slots of slabs stand in the way of the last bytes, the pool is *overdrawn*: it counts
+//!   blocks alone, and every request comes here. The capacities of the regions of each kind are at most the limit, too.
 //! - P2: the address table names this pool for exactly the addresses of its regions.
 //! - P3: a region that is dropped has no live block, and no cache has a block of it.
 //! - P4: each block of a heap is a slab, or live, or waits in a cache or the pending list; its record says which.
@@ -16,11 +17,11 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::cache::{Cache, Kept, Medium, Store};
+use super::cache::{Cache, Kept, Medium};
 use super::guard::Guard;
 use super::options::Options;
-use super::record::{BlockWord, GRANULE, Head, PAGE, PAGE_UNITS, Record, SlabWord};
-use super::region::{Kind, Placed, Region};
+use super::record::{BlockWord, GRANULE, Head, Record, SlabWord};
+use super::region::{Placed, Region};
 use super::scope::ScopeState;
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs};
 use super::{Inner, local};
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) slow: usize,
     /// No handle is left: no cache, no pending list, and the last block takes the pool along.
     pub(super) closing: bool,
+    /// P1: the limit is counted in blocks; one of the reasons for `slow`.
+    pub(super) overdrawn: bool,
     /// Committed bytes at which the caches are emptied before the pool grows.
     pub(super) next_flush: usize,
     pub(super) scopes: Vec<ScopeState>,
@@ -95,6 +98,7 @@ impl State {
             caches: Vec::new(),
             slow: 0,
             closing: false,
+            overdrawn: false,
             next_flush: 0,
             scopes: Vec::new(),
             last_scope: 0,
@@ -125,6 +129,9 @@ impl State {
         let Ok(units) = u32::try_from(room.div_ceil(GRANULE)) else {
             return Err(self.out_of_memory(pool, requested, alignment, None));
         };
+        if self.overdrawn && self.room() < u64::from(units) {
+            return Err(self.out_of_memory(pool, requested, alignment, None));
+        }
         // Both are powers of two; a granule is aligned to itself.
         let align = (alignment / GRANULE).max(1) as u32;
         let small = units.saturating_add(align - 1) & !(align - 1);
@@ -153,10 +160,10 @@ impl State {
         let bytes = placed.units as usize * GRANULE;
         let word = BlockWord::new(placed.block, placed.units, requested, self.guard.is_none());
         let address = placed.ptr.addr().get();
-        if let Some(region) = self.region_of(address) {
-            if !region.head().record(address, placed.units, word) {
-                pool.odd().insert(address, word);
-            }
+        if let Some(region) = self.region_of(address)
+            && !region.head().record(address, placed.units, word)
+        {
+            pool.odd().insert(address, word);
         }
         self.count_in(requested, bytes);
         let mut dirty = placed.dirty_from.min(requested)..placed.dirty_to.min(requested);
@@ -167,74 +174,6 @@ impl State {
             }
         }
         Given { ptr: placed.ptr, dirty }
-    }
-
-    /// A small block of `units` granules: from this thread's cache, filled for the occasion, or else from a slab. `None` where
-    /// no slab can be had; there may still be room for the block alone.
-    fn allocate_small(&mut self, pool: &Inner, units: u32, requested: usize) -> Option<NonNull<u8>> {
-        for _ in 0..2 {
-            let cached = local::with_store(pool.number, |store| {
-                self.counters.fold(&mut store.drift);
-                let slabs = self.regions.iter().find(|region| region.kind == Kind::Slabs);
-                store.set_near(slabs.map(Region::head));
-                self.fill(store, units);
-                store.take(units, requested)
-            });
-            if let Some(Some(ptr)) = cached {
-                self.watch_peak();
-                return Some(ptr);
-            }
-            if let Some(slot) = self.slabs.take(units) {
-                let bytes = units as usize * GRANULE;
-                // SAFETY: the slot is nobody's but ours; records live as long as the pool (L1).
-                unsafe { slot.record.as_ref() }.store(LIVE | requested as u32, Ordering::Relaxed);
-                self.count_in(requested, bytes);
-                return Some(slot.ptr);
-            }
-            if !self.add_slab(pool, units) {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// Moves slots of the class from slabs into a magazine that has none.
-    fn fill(&mut self, store: &mut Store, units: u32) {
-        for _ in 0..Store::batch(units) {
-            match self.slabs.take(units) {
-                Some(slot) if store.put(slot, units as usize - 1) => {}
-                Some(slot) => {
-                    self.return_slot(slot.ptr);
-                    break;
-                }
-                None => break,
-            }
-        }
-    }
-
-    /// One more slab of the class; whether there was room for it.
-    fn add_slab(&mut self, pool: &Inner, units: u32) -> bool {
-        let plan = self.slabs.plan(units);
-        let length = (plan.bytes / GRANULE) as u32;
-        let Ok(Some(placed)) = self.place_within(pool, Kind::Slabs, length, PAGE_UNITS) else {
-            return false;
-        };
-        let records = self.slabs.add(units, plan, placed.block, placed.ptr);
-        self.mark_pages(placed.ptr, plan.bytes, |page| SlabWord::new(records, units, page));
-        true
-    }
-
-    /// Writes the words of the pages of `ptr..ptr + bytes`, whole pages of one region, by their number.
-    pub(super) fn mark_pages(&mut self, ptr: NonNull<u8>, bytes: usize, word: impl Fn(usize) -> u64) {
-        let address = ptr.addr().get();
-        if let Some(region) = self.region_of(address) {
-            for page in 0..bytes / PAGE {
-                region
-                    .head()
-                    .page(address + page * PAGE)
-                    .store(word(page), Ordering::Release);
-            }
-        }
     }
 
     /// A block comes back whose record says that it was freed: into this thread's cache in the place of another, if that is
@@ -307,31 +246,6 @@ impl State {
         Some((bytes - word.slack(), bytes))
     }
 
-    /// Gives a slot that is nobody's back to its slab, and the slab to the heap if it can go.
-    pub(super) fn return_slot(&mut self, ptr: NonNull<u8>) {
-        let address = ptr.addr().get();
-        let Some(region) = self.region_of(address) else { return };
-        if let (Record::Slab(slab), _) = region.head().look(address) {
-            // SAFETY: the word was read at this address, from the pool whose lock this thread has; the first record is the
-            // slab's number.
-            let (slot, id) = unsafe { (slab.slot_at(address), (*slab.records()).load(Ordering::Relaxed)) };
-            if let Some((slot, _)) = slot
-                && let Some(empty) = self.slabs.give(id, slot as usize)
-            {
-                self.return_slab(empty);
-            }
-        }
-    }
-
-    /// Gives a slab, all of whose slots are free, back to the heap.
-    pub(super) fn return_slab(&mut self, id: u32) {
-        let Some(gone) = self.slabs.remove(id) else { return };
-        self.mark_pages(gone.start, gone.bytes, |_| 0);
-        if let Some(region) = self.region_of(gone.start.addr().get()) {
-            region.free(gone.block);
-        }
-    }
-
     /// Takes back what was freed while somebody else had the lock. Whether there was anything.
     #[inline]
     pub(super) fn drain(&mut self, pool: &Inner) -> bool {
@@ -347,7 +261,7 @@ impl State {
     }
 
     #[inline]
-    fn count_in(&mut self, requested: usize, bytes: usize) {
+    pub(super) fn count_in(&mut self, requested: usize, bytes: usize) {
         self.counters.add_block(requested, bytes);
         for scope in &mut self.scopes {
             scope.counters.add_block(requested, bytes);
@@ -360,6 +274,9 @@ impl State {
         self.counters.remove_block(requested, bytes);
         for scope in &mut self.scopes {
             scope.counters.remove_block(requested, bytes);
+        }
+        if self.overdrawn {
+            self.end_overdraft();
         }
         self.rearm_soft_limit();
     }

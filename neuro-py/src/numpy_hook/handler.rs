@@ -211,27 +211,36 @@ unsafe extern "C" fn free(_: *mut c_void, ptr: *mut c_void, bytes: usize) {
     let Some(block) = NonNull::new(ptr.cast::<u8>()) else {
         return;
     };
-    // SAFETY: by contract nobody uses the block any more. Foreign blocks lie in no pool and are refused.
-    match catch_unwind(|| unsafe { MemoryPool::free(block) }) {
-        Ok(Ok(())) => {}
-        // Asked only now: nearly all blocks are ours.
-        Ok(Err(_)) if !MemoryPool::owns(block.as_ptr()) => {
-            let foreign = foreign();
-            // SAFETY: not a pool's block, so it came from these functions.
-            unsafe { (foreign.free)(foreign.ctx, ptr, bytes) }
+    // All is done inside, so that no result has to be carried through: nearly all frees end at the first line.
+    // A panic's message is out already; the block is lost, the process goes on.
+    let _ = catch_unwind(|| {
+        // SAFETY: by contract nobody uses the block any more. Foreign blocks lie in no pool and are refused.
+        if let Err(error) = unsafe { MemoryPool::free(block) } {
+            // SAFETY: by contract; the pool has just refused it.
+            unsafe { free_refused(block, bytes, &error) };
         }
-        Ok(Err(error)) => report(&error),
-        // The panic's message is out already; the block is lost, the process goes on.
-        Err(_) => {}
+    });
+}
+
+/// A block that its pool refused: foreign, or freed twice, or written behind its end. Asked only now: nearly all are ours.
+///
+/// # Safety
+/// `block` is a block that NumPy owns and gives up.
+#[cold]
+unsafe fn free_refused(block: NonNull<u8>, bytes: usize, error: &Error) {
+    if MemoryPool::owns(block.as_ptr()) {
+        return report(error);
     }
+    let foreign = foreign();
+    // SAFETY: not a pool's block, so it came from these functions.
+    unsafe { (foreign.free)(foreign.ctx, block.as_ptr().cast(), bytes) }
 }
 
 /// An address for NumPy: NULL, which it turns into `MemoryError`, for an error or a panic.
 fn guarded(work: impl FnOnce() -> Result<NonNull<u8>, Error>) -> *mut c_void {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(block)) => block.as_ptr().cast(),
-        _ => null_mut(),
-    }
+    // The pointer is taken out inside: a whole result would be copied on its way out.
+    let address = || work().map_or(null_mut(), |block| block.as_ptr().cast());
+    catch_unwind(AssertUnwindSafe(address)).unwrap_or(null_mut())
 }
 
 /// A double or a wild free by somebody's C code. `free` has no way to say so but this; nothing was changed.

@@ -101,7 +101,11 @@ impl Reservation {
         if end <= self.open {
             return Ok(());
         }
-        let ahead = if self.prefault { 0 } else { self.open.clamp(LEAST_AHEAD, MOST_AHEAD) };
+        let ahead = if self.prefault {
+            0
+        } else {
+            self.open.clamp(LEAST_AHEAD, MOST_AHEAD)
+        };
         if ahead > 0 && self.open_exactly(end.saturating_add(ahead).min(self.len)).is_ok() {
             return Ok(());
         }

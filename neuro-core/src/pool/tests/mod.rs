@@ -1,5 +1,8 @@
 //! What a pool promises, checked against plain models, from many threads, and where the system says no.
 
+mod modes;
+mod threads;
+
 use std::ptr::NonNull;
 
 use proptest::prelude::*;

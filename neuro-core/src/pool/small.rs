@@ -1,0 +1,106 @@
+//! Small blocks under the lock: slots from slabs into caches and back, slabs from regions and back.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::cache::Store;
+use super::record::{GRANULE, PAGE, PAGE_UNITS, Record, SlabWord};
+use super::region::{Kind, Region};
+use super::slab::LIVE;
+use super::state::State;
+use super::{Inner, local};
+
+impl State {
+    /// A small block of `units` granules: from this thread's cache, filled for the occasion, or else from a slab. `None` where
+    /// no slab can be had; there may still be room for the block alone.
+    pub(super) fn allocate_small(&mut self, pool: &Inner, units: u32, requested: usize) -> Option<NonNull<u8>> {
+        for _ in 0..2 {
+            let cached = local::with_store(pool.number, |store| {
+                self.counters.fold(&mut store.drift);
+                let slabs = self.regions.iter().find(|region| region.kind == Kind::Slabs);
+                store.set_near(slabs.map(Region::head));
+                self.fill(store, units);
+                store.take(units, requested)
+            });
+            if let Some(Some(ptr)) = cached {
+                self.watch_peak();
+                return Some(ptr);
+            }
+            if let Some(slot) = self.slabs.take(units) {
+                let bytes = units as usize * GRANULE;
+                // SAFETY: the slot is nobody's but ours; records live as long as the pool (L1).
+                unsafe { slot.record.as_ref() }.store(LIVE | requested as u32, Ordering::Relaxed);
+                self.count_in(requested, bytes);
+                return Some(slot.ptr);
+            }
+            if !self.add_slab(pool, units) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Moves slots of the class from slabs into a magazine that has none.
+    fn fill(&mut self, store: &mut Store, units: u32) {
+        for _ in 0..Store::batch(units) {
+            match self.slabs.take(units) {
+                Some(slot) if store.put(slot, units as usize - 1) => {}
+                Some(slot) => {
+                    self.return_slot(slot.ptr);
+                    break;
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// One more slab of the class; whether there was room for it.
+    fn add_slab(&mut self, pool: &Inner, units: u32) -> bool {
+        let plan = self.slabs.plan(units);
+        let length = (plan.bytes / GRANULE) as u32;
+        let Ok(Some(placed)) = self.place_within(pool, Kind::Slabs, length, PAGE_UNITS) else {
+            return false;
+        };
+        let records = self.slabs.add(units, plan, placed.block, placed.ptr);
+        self.mark_pages(placed.ptr, plan.bytes, |page| SlabWord::word(records, units, page));
+        true
+    }
+
+    /// Writes the words of the pages of `ptr..ptr + bytes`, whole pages of one region, by their number.
+    pub(super) fn mark_pages(&mut self, ptr: NonNull<u8>, bytes: usize, word: impl Fn(usize) -> u64) {
+        let address = ptr.addr().get();
+        if let Some(region) = self.region_of(address) {
+            for page in 0..bytes / PAGE {
+                region
+                    .head()
+                    .page(address + page * PAGE)
+                    .store(word(page), Ordering::Release);
+            }
+        }
+    }
+
+    /// Gives a slot that is nobody's back to its slab, and the slab to the heap if it can go.
+    pub(super) fn return_slot(&mut self, ptr: NonNull<u8>) {
+        let address = ptr.addr().get();
+        let Some(region) = self.region_of(address) else { return };
+        if let (Record::Slab(slab), _) = region.head().look(address) {
+            // SAFETY: the word was read at this address, from the pool whose lock this thread has; the first record is the
+            // slab's number.
+            let (slot, id) = unsafe { (slab.slot_at(address), (*slab.records()).load(Ordering::Relaxed)) };
+            if let Some((slot, _)) = slot
+                && let Some(empty) = self.slabs.give(id, slot as usize)
+            {
+                self.return_slab(empty);
+            }
+        }
+    }
+
+    /// Gives a slab, all of whose slots are free, back to the heap.
+    pub(super) fn return_slab(&mut self, id: u32) {
+        let Some(gone) = self.slabs.remove(id) else { return };
+        self.mark_pages(gone.start, gone.bytes, |_| 0);
+        if let Some(region) = self.region_of(gone.start.addr().get()) {
+            region.free(gone.block);
+        }
+    }
+}
