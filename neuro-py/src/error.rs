@@ -15,12 +15,14 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 static BASE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static OUT_OF_MEMORY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static CORRUPTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// The Python exception for a core error.
 pub(crate) fn raise(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::OutOfMemory { .. } => ours(&OUT_OF_MEMORY, text),
+        Error::Corrupted { .. } => ours(&CORRUPTED, text),
         Error::OutOfRange { .. } => PyIndexError::new_err(text),
         Error::DTypeMismatch { .. } | Error::UnknownDType { .. } => PyTypeError::new_err(text),
         Error::InvalidArgument { .. }
@@ -75,6 +77,16 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "A pool has no room: the message says what was asked and what is there.",
         )
     })?;
+    let corrupted = CORRUPTED.get_or_try_init(py, || {
+        let bases = PyTuple::new(py, [base.bind(py).clone()])?;
+        define(
+            py,
+            "CorruptedError",
+            bases,
+            "A pool in debug mode found memory written that nobody may write: the message says where.",
+        )
+    })?;
+    module.add("CorruptedError", corrupted.clone_ref(py))?;
     module.add("NeuroMemoryError", base.clone_ref(py))?;
     module.add("OutOfMemoryError", out_of_memory.clone_ref(py))
 }

@@ -31,7 +31,13 @@ mod pool;
 #[deny(unsafe_code)]
 mod safetensors;
 #[deny(unsafe_code)]
+mod scope;
+#[deny(unsafe_code)]
 mod shape;
+#[deny(unsafe_code)]
+mod soft_limit;
+#[deny(unsafe_code)]
+mod stats;
 mod tensor;
 
 use pyo3::prelude::*;
@@ -42,6 +48,8 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(module)?;
     pool::register(module)?;
+    stats::register(module)?;
+    scope::register(module)?;
     tensor::register(module)?;
     create::register(module)?;
     array::register(module)?;

@@ -1,29 +1,68 @@
-//! `MemoryPool`, its statistics, and those of the whole process.
+//! `MemoryPool`, and what is asked of all pools of the process.
 
-use neuro_core::{MemoryPool, PoolStats};
+use std::sync::Arc;
+use std::time::Duration;
+
+use neuro_core::MemoryPool;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::create;
+use crate::error::raise;
+use crate::scope::PyScope;
 use crate::shape;
+use crate::soft_limit::OnSoftLimit;
+use crate::stats::PyPoolStats;
 use crate::tensor::PyTensor;
 
 /// Memory that tensors are made in: bounded by a limit, aligned, recycled.
 ///
 /// Every tensor keeps its pool's memory alive; dropping the pool object early is safe.
 ///
+/// Any thread may use it.
+///
 /// limit: bytes that may be live at once (None: no limit).
-/// alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64.
+/// alignment: bytes, a power of two up to 2 MiB; data is aligned to at least 64. One that cannot be met is reported by the
+///     first tensor.
+/// prefault: touch memory when it is taken from the system, so that its first use does not fault.
+/// decay: seconds that free memory may stay unused before it goes back to the system by itself (None: never, only trim()
+///     gives it back). What is used again and again stays.
+/// keep: bytes of free memory that never go back by themselves.
+/// soft_limit: live bytes above which on_soft_limit is called: once until they have been at or below it again. What threads
+///     serve from caches of their own is noticed when it comes to 64 KiB a thread.
+/// on_soft_limit: called with a PoolStats, as long as this object lives, on whichever thread allocates, in the middle of
+///     that; it may free, trim, allocate and ask. What it raises goes to sys.unraisablehook.
+/// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
 #[pyclass(frozen, weakref, name = "MemoryPool", module = "neuro_memory")]
 pub(crate) struct PyMemoryPool {
     pub(crate) inner: MemoryPool,
+    on_soft_limit: Option<Arc<OnSoftLimit>>,
 }
 
 #[pymethods]
 impl PyMemoryPool {
     #[new]
-    #[pyo3(signature = (limit=None, alignment=None), text_signature = "(limit=None, alignment=64)")]
-    fn new(limit: Option<&Bound<'_, PyAny>>, alignment: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(
+        signature = (
+            limit=None, alignment=None, *, prefault=false, decay=Some(1.0), keep=None, soft_limit=None, on_soft_limit=None,
+            debug=false
+        ),
+        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False)"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords, each with a default")]
+    fn new(
+        limit: Option<&Bound<'_, PyAny>>,
+        alignment: Option<&Bound<'_, PyAny>>,
+        prefault: bool,
+        decay: Option<f64>,
+        keep: Option<&Bound<'_, PyAny>>,
+        soft_limit: Option<&Bound<'_, PyAny>>,
+        on_soft_limit: Option<Bound<'_, PyAny>>,
+        debug: bool,
+    ) -> PyResult<Self> {
+        let decay = decay.map(seconds).transpose()?;
+        let soft = soft_limit_of(shape::bytes("soft_limit", soft_limit)?, on_soft_limit)?;
         let mut inner = match shape::bytes("limit", limit)? {
             Some(limit) => MemoryPool::new(limit),
             None => MemoryPool::unlimited(),
@@ -31,7 +70,33 @@ impl PyMemoryPool {
         if let Some(alignment) = shape::bytes("alignment", alignment)? {
             inner = inner.with_alignment(alignment);
         }
-        Ok(Self { inner })
+        inner = inner
+            .with_prefault(prefault)
+            .with_decay(decay)
+            .with_keep(shape::bytes("keep", keep)?.unwrap_or(0));
+        if debug {
+            inner = inner.with_debug(true);
+        }
+        let mut on_soft_limit = None;
+        if let Some((bytes, callable)) = soft {
+            let callback = OnSoftLimit::new(callable);
+            inner = inner.with_soft_limit(bytes, callback.caller());
+            on_soft_limit = Some(callback);
+        }
+        Ok(Self { inner, on_soft_limit })
+    }
+
+    // The callable often names the pool: a cycle that the collector must see.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.on_soft_limit
+            .as_ref()
+            .map_or(Ok(()), |callback| callback.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(callback) = &self.on_soft_limit {
+            callback.clear();
+        }
     }
 
     /// Tensor whose contents are whatever was there.
@@ -98,6 +163,34 @@ impl PyMemoryPool {
         self.inner.reset_peak();
     }
 
+    /// Begins to count what the pool hands out and takes back, with peaks and totals of its own: see Scope.
+    fn scope(&self) -> PyScope {
+        PyScope::from(self.inner.scope())
+    }
+
+    /// Looks at what a pool in debug mode guards: the ends of tensors, and released memory that waits.
+    ///
+    /// Raises CorruptedError if something was written that nobody may write; the message says where. A pool without debug
+    /// mode finds nothing.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.inner.check()).map_err(raise)
+    }
+
+    /// Has the n-th allocation from now raise OutOfMemoryError, the next being the first: for tests of what a program does then.
+    ///
+    /// It happens once; 0 takes it back, a new order replaces it.
+    #[pyo3(text_signature = "($self, n, /)")]
+    fn fail_nth(&self, n: &Bound<'_, PyAny>) -> PyResult<()> {
+        let n = n.extract::<u64>().map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(n.py()) {
+                return PyValueError::new_err(format!("n {n} is out of range: give 0 to {}", u64::MAX));
+            }
+            error
+        })?;
+        self.inner.fail_nth(n);
+        Ok(())
+    }
+
     /// Bytes that may be live at once; None where there is no limit.
     #[getter]
     fn limit(&self) -> Option<usize> {
@@ -122,69 +215,32 @@ impl PyMemoryPool {
     }
 }
 
-macro_rules! stats_class {
-    ($($(#[doc = $doc:literal])* $name:ident: $type:ty,)*) => {
-        /// Counts of a pool, or of all pools together, at one moment.
-        #[pyclass(frozen, get_all, eq, name = "PoolStats", module = "neuro_memory")]
-        #[derive(PartialEq, Eq)]
-        pub(crate) struct PyPoolStats {
-            $($(#[doc = $doc])* $name: $type),*
-        }
-
-        impl From<PoolStats> for PyPoolStats {
-            fn from(stats: PoolStats) -> Self {
-                Self { $($name: stats.$name),* }
-            }
-        }
-
-        #[pymethods]
-        impl PyPoolStats {
-            /// All counts by name.
-            fn asdict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-                let dict = PyDict::new(py);
-                $(dict.set_item(stringify!($name), self.$name)?;)*
-                Ok(dict)
-            }
-
-            fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-                let fields: Vec<String> = self
-                    .asdict(py)?
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
-                Ok(format!("PoolStats({})", fields.join(", ")))
-            }
-        }
-    };
+/// A time that Python gave in seconds.
+fn seconds(decay: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(decay).map_err(|_| {
+        PyValueError::new_err(format!(
+            "decay {decay} is out of range: give seconds, 0 or more, or None"
+        ))
+    })
 }
 
-stats_class! {
-    /// Bytes that may be live at once; None where there is no limit.
-    limit_bytes: Option<usize>,
-    /// Bytes that data is aligned to by default.
-    alignment: usize,
-    /// Bytes in live blocks.
-    live_bytes: usize,
-    /// Most bytes that were live at once since the start or the last reset.
-    peak_bytes: usize,
-    /// Bytes of address space held.
-    reserved_bytes: usize,
-    /// Bytes of it that the system backs with memory.
-    committed_bytes: usize,
-    /// Bytes of the pool's own records.
-    side_bytes: usize,
-    /// Live blocks.
-    live_blocks: usize,
-    /// Most blocks that were live at once.
-    peak_blocks: usize,
-    /// Blocks ever handed out.
-    total_allocations: u64,
-    /// Ranges of address space the pool is made of.
-    regions: usize,
-    /// Free ranges between the live blocks.
-    free_runs: usize,
-    /// Bytes of the largest free range.
-    largest_free_bytes: usize,
+/// The two parts of a soft limit: both, or neither.
+fn soft_limit_of<'py>(
+    bytes: Option<usize>,
+    callable: Option<Bound<'py, PyAny>>,
+) -> PyResult<Option<(usize, Bound<'py, PyAny>)>> {
+    match (bytes, callable) {
+        (None, None) => Ok(None),
+        (Some(bytes), Some(callable)) if callable.is_callable() => Ok(Some((bytes, callable))),
+        (Some(_), Some(other)) => Err(PyTypeError::new_err(format!(
+            "on_soft_limit is called with a PoolStats; {} cannot be called",
+            other.get_type()
+        ))),
+        (Some(_), None) => Err(PyValueError::new_err("soft_limit needs on_soft_limit, which it calls")),
+        (None, Some(_)) => Err(PyValueError::new_err(
+            "on_soft_limit needs soft_limit, the bytes above which it is called",
+        )),
+    }
 }
 
 /// The pool that tensors are made in where the caller names none.
@@ -192,6 +248,7 @@ stats_class! {
 fn default_pool() -> PyMemoryPool {
     PyMemoryPool {
         inner: MemoryPool::global().clone(),
+        on_soft_limit: None,
     }
 }
 
@@ -211,7 +268,6 @@ fn trim(py: Python<'_>, keep: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyMemoryPool>()?;
-    module.add_class::<PyPoolStats>()?;
     module.add_function(wrap_pyfunction!(default_pool, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)?;
     module.add_function(wrap_pyfunction!(trim, module)?)

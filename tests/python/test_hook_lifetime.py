@@ -7,19 +7,21 @@ import numpy as np
 
 
 def test_a_pool_goes_with_its_last_array():
+    nm.trim()  # else the rest may go by itself meanwhile
     rest = nm.stats().regions
     for alignment in (64, 4096):
         pool = nm.MemoryPool()
         with nm.hooks.numpy(pool, alignment):
             arrays = [np.full(1000, i) for i in range(100)]
         del pool
-        assert nm.stats().regions == rest + 1
+        assert rest < nm.stats().regions <= rest + 2  # of small blocks and of large ones
         assert all((array == i).all() for i, array in enumerate(arrays))
         del arrays
-        assert nm.stats().regions == rest
+        assert nm.stats().regions <= rest
 
 
 def test_ten_thousand_scopes_leave_nothing():
+    nm.trim()  # else the rest may go by itself meanwhile
     rest = nm.stats().regions
     kept = []
     for i in range(10_000):
@@ -29,17 +31,18 @@ def test_ten_thousand_scopes_leave_nothing():
             kept.append(array)
     assert [int(array[0]) for array in kept] == list(range(0, 10_000, 100))
     del kept, array
-    assert nm.stats().regions == rest
+    assert nm.stats().regions <= rest
 
 
 def test_an_installed_pool_goes_too():
+    nm.trim()  # else the rest may go by itself meanwhile
     rest = nm.stats().regions
     nm.hooks.numpy.install(nm.MemoryPool())
     array = np.arange(10)
     nm.hooks.numpy.uninstall()
-    assert nm.stats().regions == rest + 1
+    assert rest < nm.stats().regions <= rest + 2  # of small blocks and of large ones
     del array
-    assert nm.stats().regions == rest
+    assert nm.stats().regions <= rest
 
 
 ALIVE_AT_EXIT = """

@@ -45,7 +45,8 @@ def test_ten_thousand_tensors_made_and_dropped_by_eight_threads(pool: nm.MemoryP
     in_threads(8, work)
     stats = pool.stats()
     assert stats.live_blocks == 0 and stats.total_allocations == 10_000
-    assert stats.free_runs == stats.regions
+    pool.trim()  # room for small blocks stays between the others until then
+    assert pool.stats().free_runs == pool.stats().regions
 
 
 def test_tensors_dropped_by_another_thread_than_made_them(pool: nm.MemoryPool) -> None:

@@ -15,6 +15,19 @@ array = np.from_dlpack(tensor)
 shared: nm.Tensor = nm.from_dlpack(array, copy=False)
 loaded: dict[str, nm.Tensor] = nm.load_file("weights.safetensors", pool, mmap=False)
 nm.save_file({"a": tensor, "b": array}, "weights.safetensors", metadata={"k": "v"})
+roomy: nm.MemoryPool = nm.MemoryPool(
+    None, prefault=True, decay=None, keep=1 << 20, soft_limit=1 << 30, on_soft_limit=lambda stats: stats.caches, debug=True
+)
+with roomy.scope() as scope:
+    most: int = scope.counters().requested.peak
+    allocations: nm.Usage = scope.counters().blocks
+    scope.reset()
+try:
+    roomy.fail_nth(0)
+    roomy.check()
+except nm.CorruptedError as spoilt:
+    base: nm.NeuroMemoryError = spoilt
+broken: float = roomy.stats().fragmentation
 live: int = pool.stats().live_bytes + nm.stats().peak_blocks
 try:
     nm.zeros((2, 3), "float32", device="cpu", pool=pool)

@@ -22,11 +22,15 @@ from typing import TYPE_CHECKING
 
 from ._neuro_memory import (
     _C_API,
+    CorruptedError,
+    Counters,
     MemoryPool,
     NeuroMemoryError,
     OutOfMemoryError,
     PoolStats,
+    Scope,
     Tensor,
+    Usage,
     __version__,
     asarray,
     default_pool,
@@ -48,11 +52,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "_C_API",
+    "CorruptedError",
+    "Counters",
     "MemoryPool",
     "NeuroMemoryError",
     "OutOfMemoryError",
     "PoolStats",
+    "Scope",
     "Tensor",
+    "Usage",
     "__version__",
     "asarray",
     "default_pool",
