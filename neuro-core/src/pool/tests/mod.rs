@@ -1,6 +1,9 @@
 //! What a pool promises, checked against plain models, from many threads, and where the system says no.
 
+mod decay;
 mod modes;
+mod programs;
+mod regressions;
 mod threads;
 
 use std::ptr::NonNull;
@@ -439,4 +442,23 @@ fn a_hundred_thousand_holes() {
     drop((again, blocks));
     valid(&pool);
     assert_eq!(pool.stats().free_runs, 1);
+}
+
+fn free(ptr: NonNull<u8>) -> Result<()> {
+    // SAFETY: tests free what is theirs, or what is refused.
+    unsafe { MemoryPool::free(ptr) }
+}
+
+fn take(pool: &MemoryPool, bytes: usize) -> NonNull<u8> {
+    pool.allocate_bytes(bytes, Some(64), Init::Uninit).unwrap()
+}
+
+/// Runs `work` on a thread of its own; false if it is not done after some seconds (it then hangs for ever).
+fn ends(work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    wait.recv_timeout(std::time::Duration::from_secs(5)).is_ok()
 }
