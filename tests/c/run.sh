@@ -15,7 +15,8 @@ if [ "${1:-}" = --valgrind ]; then
     command -v valgrind >/dev/null || { echo "valgrind is not here: apt install valgrind" >&2; exit 1; }
     # For tests that would take too long there.
     export NM_UNDER_VALGRIND=1
-    valgrind="valgrind --quiet --leak-check=full --error-exitcode=99 --suppressions=$here/valgrind.supp"
+    # Fair: it runs one thread at a time, and without this lets the same one run on, so that whoever waits for a lock starves.
+    valgrind="valgrind --fair-sched=yes --quiet --leak-check=full --error-exitcode=99 --suppressions=$here/valgrind.supp"
 fi
 [ -e "$lib_dir/libneuro_memory.so" ] || { echo "no libneuro_memory.so in $lib_dir: cargo build -p neuro-capi" >&2; exit 1; }
 command -v "$cc" >/dev/null || { echo "no C compiler $cc: apt install gcc, or set CC" >&2; exit 1; }

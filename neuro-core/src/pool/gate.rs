@@ -73,12 +73,13 @@ impl Drop for Inside<'_> {
     }
 }
 
+/// The owner needs a processor to leave: after a while the claimer goes off his, lest he has a higher priority.
 #[cfg(not(loom))]
 fn pause(tries: u32) {
-    if tries < 100 {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
+    match tries {
+        0..100 => std::hint::spin_loop(),
+        100..110 => std::thread::yield_now(),
+        _ => std::thread::sleep(std::time::Duration::from_micros(50)),
     }
 }
 

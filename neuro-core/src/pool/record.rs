@@ -226,13 +226,14 @@ impl Head {
     pub(super) fn page(&self, address: usize) -> &AtomicU64 {
         let index = (address - self.base.addr().get()) / PAGE;
         debug_assert!(index < self.fine.as_slice().len());
-        // SAFETY: there is a word for each page of the region, and `address` lies in it.
+        // SAFETY: there is a word for each page of the region's opened memory, and `address` lies in it.
         unsafe { self.fine.as_slice().get_unchecked(index) }
     }
 
+    /// The addresses whose words are accessible.
     pub(super) fn addresses(&self) -> std::ops::Range<usize> {
         let start = self.base.addr().get();
-        start..start + self.len
+        start..start + self.len.min(self.opened())
     }
 
     /// The first of the coarse words, and of the fine ones.
@@ -264,9 +265,28 @@ impl Head {
             .is_ok()
     }
 
+    /// Makes the words of the first `bytes` of the region accessible.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) fn open_up_to(&self, bytes: usize) -> std::io::Result<()> {
+        self.coarse.open_up_to(bytes.div_ceil(COARSE))?;
+        self.fine.open_up_to(bytes.div_ceil(PAGE))
+    }
+
+    /// Bytes of the region whose words are accessible: at least those that were opened.
+    #[inline]
+    pub(super) fn opened(&self) -> usize {
+        (self.fine.as_slice().len() * PAGE).min(self.coarse.as_slice().len() * COARSE)
+    }
+
     /// What is known of `address`, as it is now: the block that starts there, or the slab it lies in. And where that stands.
     #[inline]
     pub(super) fn look(&self, address: usize) -> (Record, &AtomicU64) {
+        static NOTHING: AtomicU64 = AtomicU64::new(0);
+        if address - self.base.addr().get() >= self.opened() {
+            return (Record::None, &NOTHING); // no block was ever there
+        }
         let word = self.chunk(address);
         // Acquire: a slab's address is followed, whatever address the caller brought.
         if let Record::Block(block) = Record::of(word.load(Ordering::Acquire))

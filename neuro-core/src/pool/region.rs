@@ -228,7 +228,10 @@ impl Region {
         }
         let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let end = start + bytes;
-        self.memory.open_up_to(end)?;
+        if end > self.memory.opened().min(self.head().opened()) {
+            self.memory.open_up_to(end)?;
+            self.head().open_up_to(self.memory.opened())?;
+        }
         let steps = start / STEP..end.div_ceil(STEP);
         let dirty = self.held.mark(steps).map_or(0..0, |held| {
             let first = (held.start * STEP).max(start);

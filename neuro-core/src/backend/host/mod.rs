@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 pub(crate) const STEP: usize = 2 << 20;
 
 /// Bytes that are made accessible ahead of their use.
-const LEAST_AHEAD: usize = 32 << 20;
+const LEAST_AHEAD: usize = 4 << 20;
 const MOST_AHEAD: usize = 1 << 30;
 
 /// A range of reserved addresses, given back on drop.
@@ -90,8 +90,13 @@ impl Reservation {
         self.prefault = true;
     }
 
+    /// Bytes that are accessible, from the start.
+    pub(crate) fn opened(&self) -> usize {
+        self.open
+    }
+
     /// Makes at least the first `end` bytes accessible, in whole steps; what was so before stays as it is. Opens ahead as much
-    /// as is open (32 MiB to 1 GiB), which costs no memory, so that a region which grows step by step makes few system calls.
+    /// as is open (4 MiB to 1 GiB), which costs no memory, so that a region which grows step by step makes few system calls.
     ///
     /// # Errors
     /// What the system said; nothing has changed then.

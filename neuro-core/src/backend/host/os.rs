@@ -74,16 +74,12 @@ pub(crate) fn address_space_left() -> usize {
 /// # Errors
 /// What the system said, `ENOMEM` in most cases.
 pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
-    map(len, libc::PROT_NONE)
-}
-
-fn map(len: usize, protection: libc::c_int) -> io::Result<NonNull<u8>> {
     // SAFETY: a new private mapping at an address the system chooses overlaps nothing.
     let address = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
             len,
-            protection,
+            libc::PROT_NONE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             -1,
             0,
@@ -149,14 +145,6 @@ pub(crate) unsafe fn discard(address: NonNull<u8>, len: usize) -> io::Result<()>
 pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) {
     // SAFETY: forwarded contract; populating changes no contents.
     unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
-}
-
-/// Takes `len` bytes of zeros that cost no memory until they are written.
-///
-/// # Errors
-/// What the system said, `ENOMEM` in most cases.
-pub(crate) fn map_zeroed(len: usize) -> io::Result<NonNull<u8>> {
-    map(len, libc::PROT_READ | libc::PROT_WRITE)
 }
 
 fn membarrier(command: libc::c_int) -> io::Result<()> {

@@ -1,10 +1,15 @@
 //! `Words`: a long array of atomic words, zero at first, that costs memory only where it was written.
 //!
-//! Invariant W1: `start..start + len` words are this value's alone, readable and writable until it is dropped.
+//! A long one is opened from the front as it is needed: what is not accessible, nobody has to look through (leak checkers read all
+//! that is).
+//!
+//! Invariants:
+//! - W1: `start..start + len` words are this value's alone until it is dropped.
+//! - W2: the first `open` words are readable and writable; `open` never shrinks.
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::os;
 
@@ -15,6 +20,7 @@ const SMALL: usize = 32 << 10;
 pub(crate) struct Words {
     start: NonNull<AtomicU64>,
     len: usize,
+    open: AtomicUsize,
 }
 
 // SAFETY: the words belong to this value alone (W1) and are not tied to a thread.
@@ -33,14 +39,44 @@ impl Words {
             let words: Box<[AtomicU64]> = (0..len).map(|_| AtomicU64::new(0)).collect();
             NonNull::from(Box::leak(words)).cast()
         } else {
-            os::map_zeroed(bytes.next_multiple_of(os::page_size()))?.cast()
+            os::reserve(bytes.next_multiple_of(os::page_size()))?.cast()
         };
-        Ok(Self { start, len })
+        let open = if bytes <= SMALL { len } else { 0 };
+        Ok(Self {
+            start,
+            len,
+            open: AtomicUsize::new(open),
+        })
     }
 
+    /// Makes at least the first `words` accessible. One caller at a time.
+    ///
+    /// # Errors
+    /// What the system said; nothing has changed then.
+    pub(crate) fn open_up_to(&self, words: usize) -> io::Result<()> {
+        debug_assert!(words <= self.len);
+        let open = self.open.load(Ordering::Relaxed);
+        if words <= open {
+            return Ok(());
+        }
+        let page = os::page_size();
+        let (from, to) = (
+            open * size_of::<AtomicU64>(),
+            (words * size_of::<AtomicU64>()).next_multiple_of(page),
+        );
+        // SAFETY: both ends are whole pages of the reservation (W1): `open` is 0 or ends with one, by the last line.
+        unsafe { os::commit(self.start.cast::<u8>().add(from), to - from) }?;
+        // Release: who reads `open` may touch the words.
+        self.open
+            .store((to / size_of::<AtomicU64>()).min(self.len), Ordering::Release);
+        Ok(())
+    }
+
+    /// The accessible words.
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[AtomicU64] {
-        // SAFETY: W1; zeros are valid atomics, and the array is shorter than half the address space.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        // SAFETY: W1, W2; zeros are valid atomics, and the array is shorter than half the address space.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.open.load(Ordering::Acquire)) }
     }
 
     /// Most bytes it can have made the system hold if words up to `used` were written.
@@ -73,12 +109,14 @@ impl Drop for Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
 
     #[test]
     fn small_and_large_arrays_are_zero_and_writable() {
         for len in [1, 100, SMALL / 8, SMALL / 8 + 1, 10 << 20] {
             let words = Words::new(len).unwrap();
+            words.open_up_to(len / 2).unwrap();
+            assert!(words.as_slice().len() >= len / 2);
+            words.open_up_to(len).unwrap();
             let slice = words.as_slice();
             assert_eq!(slice.len(), len);
             for index in [0, len / 2, len - 1] {
