@@ -67,9 +67,7 @@ impl OffsetHeap {
         );
         let mut binned = 0;
         for (tag, bins) in self.bins.iter().enumerate() {
-            binned += bins
-                .as_ref()
-                .map_or(0, |bins| bins.assert_valid(&self.nodes, Tag(tag as u8)));
+            binned += bins.assert_valid(&self.nodes, Tag(tag as u8));
         }
         assert_eq!(
             binned + usize::from(self.wilderness != NIL),

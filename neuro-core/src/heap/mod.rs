@@ -82,7 +82,7 @@ pub struct OffsetHeap {
     live: usize,
     wilderness: u32,
     nodes: Nodes,
-    bins: Vec<Option<Box<Bins>>>,
+    bins: Vec<Bins>,
 }
 
 impl OffsetHeap {
@@ -140,7 +140,7 @@ impl OffsetHeap {
 
     /// The same, the wilderness left out.
     pub fn largest_hole(&self) -> u32 {
-        let binned = self.bins.iter().flatten().map(|bins| bins.longest(&self.nodes));
+        let binned = self.bins.iter().map(|bins| bins.longest(&self.nodes));
         binned.max().unwrap_or(0)
     }
 
@@ -174,7 +174,7 @@ impl OffsetHeap {
     pub fn side_bytes(&self) -> usize {
         size_of::<Self>()
             + self.nodes.side_bytes()
-            + self.bins.capacity() * size_of::<Option<Box<Bins>>>()
-            + self.bins.iter().flatten().count() * size_of::<Bins>()
+            + self.bins.iter().map(Bins::side_bytes).sum::<usize>()
+            + (self.bins.capacity() - self.bins.len()) * size_of::<Bins>()
     }
 }

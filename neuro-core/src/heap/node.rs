@@ -1,7 +1,7 @@
 //! `Nodes`: one record for each range of a region, live or free, linked to the ranges before and behind it.
 //!
 //! Nodes live in one `Vec` and are named by number, so that a range is freed, merged or split without a search. A vacant
-//! place keeps the number of the next vacant one in `next`.
+//! place keeps the number of the next vacant one in `after`.
 
 use super::{FreeError, Tag};
 
@@ -23,11 +23,10 @@ pub(super) struct Node {
     /// The ranges before and behind this one in the region.
     pub(super) before: u32,
     pub(super) after: u32,
-    /// Neighbours in the list of a size class, if free.
-    pub(super) prev: u32,
-    pub(super) next: u32,
     pub(super) state: State,
     pub(super) tag: Tag,
+    /// The size class of the list that it is in, if it is in one.
+    pub(super) class: u8,
 }
 
 impl Node {
@@ -41,6 +40,12 @@ impl Node {
         let start = self.offset.checked_add(align - 1)? & !(align - 1);
         let head = start - self.offset;
         (head <= self.len && self.len - head >= len).then_some(start)
+    }
+
+    /// Whether it has room for such a block.
+    #[inline]
+    pub(super) fn fits(&self, len: u32, align: u32) -> bool {
+        self.fit(len, align).is_some()
     }
 
     /// Whether this is a free range of `tag`.
@@ -74,33 +79,46 @@ impl Nodes {
             len,
             before,
             after,
-            prev: NIL,
-            next: NIL,
             state,
             tag,
+            class: 0,
         };
         let index = if self.vacant == NIL {
-            if self.all.len() == self.all.capacity() {
-                // A quarter, not twice: small heaps count their bytes.
-                self.all.reserve_exact((self.all.len() / 4).max(8));
-            }
-            self.all.push(node);
-            (self.all.len() - 1) as u32
+            self.make_place()
         } else {
-            let index = self.vacant;
-            let place = self.get_mut(index);
-            let next = place.next;
-            *place = node;
-            self.vacant = next;
-            index
+            self.vacant
         };
+        let all = &mut self.all[..];
+        let place = &mut all[index as usize];
+        self.vacant = place.after;
+        *place = node;
         if before != NIL {
-            self.get_mut(before).after = index;
+            all[before as usize].after = index;
         }
         if after != NIL {
-            self.get_mut(after).before = index;
+            all[after as usize].before = index;
         }
         index
+    }
+
+    /// One more vacant place.
+    #[cold]
+    fn make_place(&mut self) -> u32 {
+        if self.all.len() == self.all.capacity() {
+            // A quarter, not twice: small heaps count their bytes.
+            self.all.reserve_exact((self.all.len() / 4).max(8));
+        }
+        let vacant = Node {
+            offset: 0,
+            len: 0,
+            before: NIL,
+            after: NIL,
+            state: State::Vacant,
+            tag: Tag::IDLE,
+            class: 0,
+        };
+        self.all.push(vacant);
+        (self.all.len() - 1) as u32
     }
 
     #[inline]
@@ -126,18 +144,18 @@ impl Nodes {
     /// Takes a node out of the region; its neighbours are linked to each other.
     #[inline]
     pub(super) fn remove(&mut self, index: u32) {
-        let Node { before, after, .. } = *self.get(index);
+        let all = &mut self.all[..];
+        let node = &mut all[index as usize];
+        let (before, after) = (node.before, node.after);
+        node.state = State::Vacant;
+        node.after = self.vacant;
+        self.vacant = index;
         if before != NIL {
-            self.get_mut(before).after = after;
+            all[before as usize].after = after;
         }
         if after != NIL {
-            self.get_mut(after).before = before;
+            all[after as usize].before = before;
         }
-        let vacant = self.vacant;
-        let node = self.get_mut(index);
-        node.state = State::Vacant;
-        node.next = vacant;
-        self.vacant = index;
     }
 
     /// All nodes in one state.
@@ -159,10 +177,15 @@ impl Nodes {
         self.vacant = NIL;
         for index in (0..self.all.len()).rev() {
             if self.all[index].state == State::Vacant {
-                self.all[index].next = self.vacant;
+                self.all[index].after = self.vacant;
                 self.vacant = index as u32;
             }
         }
+    }
+
+    /// Places, vacant ones included.
+    pub(super) fn places(&self) -> usize {
+        self.all.len()
     }
 
     pub(super) fn side_bytes(&self) -> usize {

@@ -25,25 +25,72 @@ impl OffsetHeap {
     #[inline]
     pub fn allocate_below(&mut self, ceiling: u32, len: u32, align: u32, queue: Tag) -> Option<Block> {
         assert!(len > 0 && align.is_power_of_two(), "{len} units aligned to {align}");
-        let index = match self.find(ceiling, len, align, queue) {
-            Some(index) => index,
-            None if queue != Tag::IDLE => self.find(ceiling, len, align, Tag::IDLE)?,
-            None => return None,
-        };
-        self.live += 1;
-        self.free_units -= len;
-        let range = *self.nodes.get(index);
+        let index = self.find_for(ceiling, len, align, queue)?;
+        let range = self.nodes.get(index);
         // From the wilderness the front, so that the region fills from below. From a hole the back: the rest keeps its node.
         let start = if index == self.wilderness {
             range.fit(len, align)?
         } else {
             (range.end() - len) & !(align - 1)
         };
-        Some(Block {
+        Some(self.take(index, start, len))
+    }
+
+    /// As [`allocate_below`](Self::allocate_below) with alignment 1; but `more` units (at least `len`) at a multiple of `align`
+    /// where the range found has them at its front: for those who would like that, and do not search for it. And the length
+    /// it became.
+    ///
+    /// # Panics
+    /// As [`allocate`](Self::allocate).
+    #[inline]
+    pub fn allocate_roomy(
+        &mut self,
+        ceiling: u32,
+        len: u32,
+        more: u32,
+        align: u32,
+        queue: Tag,
+    ) -> Option<(Block, u32)> {
+        assert!(
+            len > 0 && more >= len && align.is_power_of_two(),
+            "{len} to {more} units aligned to {align}"
+        );
+        let index = self.find_for(ceiling, len, 1, queue)?;
+        let range = self.nodes.get(index);
+        let roomy = range.fit(more, align);
+        let (start, len) = if index == self.wilderness {
+            match roomy.filter(|start| ceiling.checked_sub(*start).is_some_and(|room| room >= more)) {
+                Some(start) => (start, more),
+                None => (range.offset, len),
+            }
+        } else if roomy == Some(range.offset) {
+            (range.offset, more)
+        } else {
+            (range.end() - len, len)
+        };
+        Some((self.take(index, start, len), len))
+    }
+
+    /// A free range for a request of `queue`: its own, or else an idle one.
+    #[inline]
+    fn find_for(&mut self, ceiling: u32, len: u32, align: u32, queue: Tag) -> Option<u32> {
+        match self.find(ceiling, len, align, queue) {
+            None if queue != Tag::IDLE => self.find(ceiling, len, align, Tag::IDLE),
+            found => found,
+        }
+    }
+
+    /// Hands out a part of the free range `index`.
+    #[inline]
+    fn take(&mut self, index: u32, start: u32, len: u32) -> Block {
+        self.live += 1;
+        self.free_units -= len;
+        let tag = self.nodes.get(index).tag;
+        Block {
             offset: start,
-            node: self.carve(index, &range, start, len),
-            tag: range.tag,
-        })
+            node: self.carve(index, start, len),
+            tag,
+        }
     }
 
     /// Gives a block back as a free range tagged `tag`, merged with neighbours of the same tag. Its length.
@@ -84,21 +131,22 @@ impl OffsetHeap {
             if after == NIL {
                 return false;
             }
-            let range = *self.nodes.get(after);
+            let range = self.nodes.get(after);
             let admissible = range.is_free(tag) || range.is_free(Tag::IDLE);
-            if !admissible || range.len < new_end - end {
+            let range_end = range.end();
+            if !admissible || range_end < new_end {
                 return false;
             }
-            self.unlink(after, &range);
+            self.unlink(after);
             self.free_units -= new_end - end;
             self.nodes.get_mut(block.node).len = new_len;
-            if range.end() == new_end {
+            if range_end == new_end {
                 self.free_runs -= 1;
                 self.nodes.remove(after);
             } else {
                 let rest = self.nodes.get_mut(after);
                 rest.offset = new_end;
-                rest.len = range.end() - new_end;
+                rest.len = range_end - new_end;
                 self.link(after);
             }
         }
@@ -112,8 +160,7 @@ impl OffsetHeap {
             return;
         }
         while let Some(index) = self.any_of(from) {
-            let node = *self.nodes.get(index);
-            self.unlink(index, &node);
+            self.unlink(index);
             self.free_runs -= 1;
             self.release(index, to);
         }
@@ -125,6 +172,8 @@ impl OffsetHeap {
             self.start_over();
         } else {
             self.nodes.shrink();
+            let places = self.nodes.places();
+            self.bins.iter_mut().for_each(|bins| bins.shrink(places));
         }
     }
 
@@ -140,7 +189,7 @@ impl OffsetHeap {
     /// A range of `tag` for the request, in the order that [the module](super) gives.
     #[inline]
     fn find(&mut self, ceiling: u32, len: u32, align: u32, tag: Tag) -> Option<u32> {
-        let bins = self.bins.get_mut(usize::from(tag.0)).and_then(Option::as_mut);
+        let bins = self.bins.get_mut(usize::from(tag.0));
         if let Some(index) = bins.as_ref().and_then(|bins| bins.find(&self.nodes, len, align)) {
             return Some(index);
         }
@@ -154,36 +203,48 @@ impl OffsetHeap {
         bins.and_then(|bins| bins.find_exhaustively(&self.nodes, len, align))
     }
 
-    /// Makes `start..start + len` of the free range `index` (which `range` is a copy of) a live node; what lies before and
-    /// behind stays free.
+    /// Makes `start..start + len` of the free range `index` a live node; what lies before and behind stays free.
+    // Fields are read one by one where they are needed: a copy of a node is written to memory to be read again.
     #[inline]
-    fn carve(&mut self, index: u32, range: &Node, start: u32, len: u32) -> u32 {
-        let end = start + len;
-        if end < range.end() {
-            if start == range.offset && index == self.wilderness {
-                let rest = self.nodes.get_mut(index);
-                rest.offset = end;
-                rest.len -= len;
-                return self.nodes.add(start, len, range.before, index, State::Live, range.tag);
+    fn carve(&mut self, index: u32, start: u32, len: u32) -> u32 {
+        let range = self.nodes.get_mut(index);
+        let (tag, after, head, tail) = (
+            range.tag,
+            range.after,
+            start - range.offset,
+            range.end() - (start + len),
+        );
+        if tail > 0 {
+            if head > 0 || index != self.wilderness {
+                // Over-aligned: something is left on either side, or behind a hole.
+                return self.carve_middle(index, start, len);
             }
-            // Over-aligned: something is left on either side, or behind a hole.
-            return self.carve_middle(index, range, start, len);
+            range.offset += len;
+            range.len = tail;
+            let before = range.before;
+            return self.nodes.add(start, len, before, index, State::Live, tag);
         }
-        let rest = start - range.offset;
-        if rest == 0 {
-            self.unlink(index, range);
+        if head == 0 {
+            range.state = State::Live;
             self.free_runs -= 1;
-            self.nodes.get_mut(index).state = State::Live;
+            self.unlink(index);
             return index;
         }
-        self.shorten(index, range, rest);
-        self.nodes.add(start, len, index, range.after, State::Live, range.tag)
+        self.set_len(index, head);
+        self.nodes.add(start, len, index, after, State::Live, tag)
     }
 
     #[cold]
-    fn carve_middle(&mut self, index: u32, range: &Node, start: u32, len: u32) -> u32 {
-        let (end, head) = (start + len, start - range.offset);
-        self.unlink(index, range);
+    fn carve_middle(&mut self, index: u32, start: u32, len: u32) -> u32 {
+        let &Node {
+            offset,
+            len: old,
+            after,
+            tag,
+            ..
+        } = self.nodes.get(index);
+        let (head, tail) = (start - offset, offset + old - (start + len));
+        self.unlink(index);
         let live = if head == 0 {
             self.free_runs -= 1;
             let node = self.nodes.get_mut(index);
@@ -192,60 +253,58 @@ impl OffsetHeap {
             index
         } else {
             self.nodes.get_mut(index).len = head;
-            let live = self.nodes.add(start, len, index, range.after, State::Live, range.tag);
+            let live = self.nodes.add(start, len, index, after, State::Live, tag);
             self.link(index);
             live
         };
-        let tail = self
-            .nodes
-            .add(end, range.end() - end, live, range.after, State::Free, range.tag);
+        let tail = self.nodes.add(start + len, tail, live, after, State::Free, tag);
         self.free_runs += 1;
         self.link(tail);
         live
     }
 
-    /// Gives a hole another length at its front end; its list changes only if its class does.
+    /// Gives a free range another length; its list changes only if its class does.
     #[inline]
-    fn shorten(&mut self, index: u32, range: &Node, len: u32) {
-        if index != self.wilderness && class_of(range.len) == class_of(len) {
-            self.nodes.get_mut(index).len = len;
+    fn set_len(&mut self, index: u32, len: u32) {
+        let node = self.nodes.get_mut(index);
+        node.len = len;
+        if index == self.wilderness || node.end() == self.capacity {
+            self.unlink(index);
+            self.link(index);
             return;
         }
-        self.unlink(index, range);
-        self.nodes.get_mut(index).len = len;
-        self.link(index);
+        let (bins, class, old) = (&mut self.bins[usize::from(node.tag.0)], class_of(len), node.class);
+        if class == usize::from(old) {
+            bins.lengthen(class, len);
+        } else {
+            node.class = class as u8;
+            bins.remove(index, old);
+            bins.push(index, class, len);
+        }
     }
 
     /// Makes the range `index`, which is in no list and not counted as free, free under `tag`, merged with its neighbours.
     #[inline]
     fn release(&mut self, index: u32, tag: Tag) {
-        let node = *self.nodes.get(index);
-        let (mut index, mut start, mut end) = (index, node.offset, node.end());
-        let mut merged = false;
-        if node.after != NIL {
-            let after = *self.nodes.get(node.after);
-            if after.is_free(tag) {
-                self.unlink(node.after, &after);
-                end = after.end();
-                self.nodes.remove(node.after);
-                merged = true;
-            }
+        let node = self.nodes.get(index);
+        let (offset, before, after) = (node.offset, node.before, node.after);
+        let (mut end, mut runs) = (node.end(), 1);
+        if after != NIL && self.nodes.get(after).is_free(tag) {
+            end = self.nodes.get(after).end();
+            self.unlink(after);
+            self.nodes.remove(after);
+            runs = 0;
         }
-        if node.before != NIL {
-            let before = *self.nodes.get(node.before);
-            if before.is_free(tag) {
-                self.unlink(node.before, &before);
-                start = before.offset;
-                self.nodes.remove(index);
-                index = node.before;
-                self.free_runs -= usize::from(merged);
-                merged = true;
-            }
+        if before != NIL && self.nodes.get(before).is_free(tag) {
+            self.nodes.remove(index);
+            self.free_runs = self.free_runs + runs - 1;
+            let start = self.nodes.get(before).offset;
+            self.set_len(before, end - start);
+            return;
         }
-        self.free_runs += usize::from(!merged);
+        self.free_runs += runs;
         let node = self.nodes.get_mut(index);
-        node.offset = start;
-        node.len = end - start;
+        node.len = end - offset;
         node.state = State::Free;
         node.tag = tag;
         self.link(index);
@@ -254,29 +313,27 @@ impl OffsetHeap {
     /// Puts a free range where requests look for it: into the list of its class, or as the wilderness.
     #[inline]
     fn link(&mut self, index: u32) {
-        let node = self.nodes.get(index);
+        let node = self.nodes.get_mut(index);
         if node.end() == self.capacity {
             self.wilderness = index;
             return;
         }
-        let tag = usize::from(node.tag.0);
+        let (tag, class) = (usize::from(node.tag.0), class_of(node.len));
+        node.class = class as u8;
         if tag >= self.bins.len() {
-            self.bins.resize_with(tag + 1, || None);
+            self.bins.resize_with(tag + 1, Bins::default);
         }
-        self.bins[tag]
-            .get_or_insert_with(Bins::new)
-            .push(&mut self.nodes, index);
+        self.bins[tag].push(index, class, node.len);
     }
 
-    /// Takes a free range (`node` is a copy of it) out of its list.
+    /// Takes a free range out of its list.
     #[inline]
-    fn unlink(&mut self, index: u32, node: &Node) {
+    fn unlink(&mut self, index: u32) {
         if index == self.wilderness {
             self.wilderness = NIL;
-            return;
-        }
-        if let Some(bins) = self.bins[usize::from(node.tag.0)].as_mut() {
-            bins.unlink(&mut self.nodes, node);
+        } else {
+            let node = self.nodes.get(index);
+            self.bins[usize::from(node.tag.0)].remove(index, node.class);
         }
     }
 
@@ -285,6 +342,6 @@ impl OffsetHeap {
         if self.wilderness != NIL && self.nodes.get(self.wilderness).tag == tag {
             return Some(self.wilderness);
         }
-        self.bins.get(usize::from(tag.0))?.as_ref()?.any()
+        self.bins.get(usize::from(tag.0))?.any()
     }
 }

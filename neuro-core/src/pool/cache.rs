@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::Inner;
 use super::gate::Gate;
-use super::record::{BlockWord, COARSE, GRANULE, Head, PAGE, Record};
+use super::record::{BlockWord, GRANULE, Head, PAGE, Record};
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use crate::ledger::Drift;
 
@@ -91,7 +91,6 @@ pub(super) struct Store {
     base: usize,
     len: usize,
     pages: *const AtomicU64,
-    chunks: *const AtomicU64,
     pub(super) drift: Drift,
 }
 
@@ -123,7 +122,6 @@ impl Cache {
                 base: 0,
                 len: 0,
                 pages: std::ptr::null(),
-                chunks: std::ptr::null(),
                 drift: Drift::default(),
             }),
             pool,
@@ -214,11 +212,6 @@ impl Store {
         if offset >= self.len {
             return None;
         }
-        // SAFETY: C5: there is a word for each 256 KiB of the `len` bytes.
-        let chunk = unsafe { &*self.chunks.add(offset / COARSE) }.load(Ordering::Relaxed);
-        if chunk != 0 {
-            return None; // a large block, most likely, whose page's word would have to be fetched from far
-        }
         // SAFETY: C5: there is a word for each page.
         let word = unsafe { &*self.pages.add(offset / PAGE) }.load(Ordering::Acquire);
         let Record::Slab(slab) = Record::of(word) else {
@@ -248,7 +241,7 @@ impl Store {
         };
         let addresses = head.addresses();
         (self.base, self.len) = (addresses.start, addresses.len());
-        (self.chunks, self.pages) = head.words();
+        self.pages = head.pages();
     }
 
     /// Puts a slot that is nobody's into its magazine, if there is room.

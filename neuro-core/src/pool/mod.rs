@@ -29,6 +29,7 @@ mod live;
 mod local;
 mod options;
 mod pending;
+mod plain;
 mod ptr;
 mod realloc;
 mod reaper;

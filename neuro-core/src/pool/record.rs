@@ -236,9 +236,9 @@ impl Head {
         start..start + self.len.min(self.opened())
     }
 
-    /// The first of the coarse words, and of the fine ones.
-    pub(super) fn words(&self) -> (*const AtomicU64, *const AtomicU64) {
-        (self.coarse.as_slice().as_ptr(), self.fine.as_slice().as_ptr())
+    /// The first of the fine words.
+    pub(super) fn pages(&self) -> *const AtomicU64 {
+        self.fine.as_slice().as_ptr()
     }
 
     /// The word of the 256 KiB that `address`, which lies in the region, is in.

@@ -202,24 +202,13 @@ impl Region {
         Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units))
     }
 
-    /// The same for a large block: where one like it lay before; in the hole that fits best; or on a step of the wilderness,
-    /// longer than asked.
+    /// The same for a large block: on a step and longer than asked, where the range that is found allows it.
     fn find_for_speed(&mut self, units: u32, align: u32, ceiling: u32) -> Option<(Block, u32)> {
+        if align > 1 {
+            return Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units));
+        }
         let more = units.saturating_add(STAGGER);
-        if let Some(block) = self.heap.allocate_below(0, more, 1, Tag::IDLE) {
-            if block.offset.is_multiple_of(STEP_UNITS) {
-                return Some((block, more));
-            }
-            let undone = self.heap.free(block, Tag::IDLE);
-            debug_assert!(undone.is_ok());
-        }
-        if let Some(block) = self.heap.allocate_below(0, units, align, Tag::IDLE) {
-            return Some((block, units));
-        }
-        match self.heap.allocate_below(ceiling, more, STEP_UNITS, Tag::IDLE) {
-            Some(block) => Some((block, more)),
-            None => Some((self.heap.allocate_below(ceiling, units, align, Tag::IDLE)?, units)),
-        }
+        self.heap.allocate_roomy(ceiling, units, more, STEP_UNITS, Tag::IDLE)
     }
 
     fn place(&mut self, block: Block, units: u32) -> io::Result<Placed> {

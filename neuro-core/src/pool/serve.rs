@@ -79,7 +79,10 @@ impl MemoryPool {
         let inner = self.inner();
         let units = bytes.div_ceil(GRANULE);
         let plain = alignment <= GRANULE && alignment.is_power_of_two();
-        if plain && units > SMALL_UNITS as usize && units <= MEDIUM_UNITS as usize {
+        if plain && units > MEDIUM_UNITS as usize {
+            return self.allocate_large(units, bytes, alignment, init);
+        }
+        if plain && units > SMALL_UNITS as usize {
             let take = |store: &mut Store| store.take_medium(units as u32, bytes);
             if let Some(Some(ptr)) = local::with_store(inner.number, take) {
                 if init == Init::Zeroed {
@@ -96,6 +99,32 @@ impl MemoryPool {
                 local::attach(self.0, inner.number);
             }
         }
+        if plain && units > SMALL_UNITS as usize {
+            return self.allocate_large(units, bytes, alignment, init);
+        }
+        self.allocate_under_lock(bytes, alignment, init)
+    }
+
+    /// From a heap, which is likely to have it.
+    #[inline(never)]
+    fn allocate_large(&self, units: usize, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
+        let inner = self.inner();
+        let mut state = lock_state(inner);
+        let plainly = state.allocate_plainly(inner, units, bytes);
+        drop(state);
+        let Some((ptr, dirty)) = plainly else {
+            return self.allocate_under_lock(bytes, alignment, init);
+        };
+        if init == Init::Zeroed {
+            // SAFETY: `dirty` bytes at most are in the block, which is ours alone until it is returned.
+            unsafe { zero(ptr, dirty) };
+        }
+        Ok(ptr)
+    }
+
+    #[inline(never)]
+    fn allocate_under_lock(&self, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
+        let inner = self.inner();
         let mut state = lock_state(inner);
         let given = state.allocate(inner, bytes, alignment)?;
         let callback = state.soft_limit_reached(inner);
@@ -245,6 +274,14 @@ fn free_large(address: NonNull<u8>, head: &Head, word: BlockWord, record: &Atomi
         // Looked at again: under the lock a record changes only if two threads free the same block at once.
         if record.load(Ordering::Relaxed) != word.0 {
             return Err(refused(address.addr().get(), ALREADY_FREE));
+        }
+        if state.free_plainly(inner, head, address, word, record) {
+            let wake = !reaper::is_awake() && state.is_worth_reaping();
+            drop(state);
+            if wake {
+                reaper::wake();
+            }
+            return Ok(());
         }
         state.drain(inner);
         state.free_recorded(inner, head, address, word, record);
