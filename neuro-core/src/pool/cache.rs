@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::Inner;
 use super::gate::Gate;
-use super::record::{BlockWord, GRANULE, Head, PAGE, Record};
+use super::head::Head;
+use super::record::{BlockWord, GRANULE, PAGE, Record};
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use crate::ledger::Drift;
 

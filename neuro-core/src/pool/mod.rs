@@ -25,6 +25,7 @@ mod flush;
 mod gate;
 mod grow;
 mod guard;
+mod head;
 mod live;
 mod local;
 mod options;

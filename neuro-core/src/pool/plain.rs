@@ -5,7 +5,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Inner;
-use super::record::{BlockWord, GRANULE, Head};
+use super::head::Head;
+use super::record::{BlockWord, GRANULE};
 use super::region::Kind;
 use super::slab::SMALL_UNITS;
 use super::state::State;

@@ -1,29 +1,20 @@
-//! What a pool knows of an address: words for the pages of a region, read without a lock.
-//!
-//! Each 256 KiB of a region has a *coarse* word, each 4 KiB a *fine* one:
+//! What stands in the words that say what lies at an address; `head.rs` keeps them.
 //!
 //! ```text
 //! 63       33 32     17    15  14   3  2  1 0
 //! |  node    |  size   | 0 |   sub   |  f | 2 |   a block starts here: on granule `sub`, with this node in the heap
 //! |  node    | len,slk | 0 |   sub   |  f | 3 |   the same; its whole length stands here, since a cache may hold it
-//! | page, granules of a slot |  address  | 1 |   (fine only) the page belongs to a slab; the address is of its records
+//! | page, granules of a slot |  address  | 1 |   the page belongs to a slab; the address is of its records
 //! |                   0                   | 0 |   nothing
 //! ```
 //!
 //! `f`: the block was freed, and waits in a cache or in the pending list. `size`: the bytes of the block beyond those asked
 //! for; of a medium block its granules less one (10 bits), then those bytes (6 bits).
-//!
-//! A block longer than 256 KiB has its word among the coarse ones, where no two of them can meet; few words, so that the
-//! processor's caches hold those of gigabytes. Any other has it among the fine ones. A fine word has room for one block: one
-//! that starts in a page that has a word already is *odd* (two small blocks from the heap itself, or the neighbour of a slab
-//! that was cut short), and stands in the pool's map of odd blocks instead.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
-use super::Inner;
 use super::slab::SMALL_UNITS;
-use crate::backend::host::words::Words;
 use crate::heap::{Block, Tag};
 
 /// The unit of the heap, in bytes: no block is smaller, and every block starts on one.
@@ -32,7 +23,7 @@ pub(super) const GRANULE: usize = 64;
 pub(super) const PAGE: usize = 4096;
 /// Bytes that share a coarse word.
 pub(super) const COARSE: usize = COARSE_UNITS as usize * GRANULE;
-const COARSE_UNITS: u32 = 4096;
+pub(super) const COARSE_UNITS: u32 = 4_096;
 /// Granules of a page.
 pub(super) const PAGE_UNITS: u32 = (PAGE / GRANULE) as u32;
 /// Blocks of the heap up to this many granules (64 KiB) may wait in a thread's cache.
@@ -160,8 +151,8 @@ impl BlockWord {
 
     /// Whether it starts at `address`, which is `within` the bytes that share its word.
     #[inline]
-    fn starts_at(self, address: usize, within: usize) -> bool {
-        address % within == (self.0 >> 3 & 4095) as usize * GRANULE
+    pub(super) fn starts_at(self, address: usize, within: usize) -> bool {
+        address % within == (self.0 >> 3 & 16_383) as usize * GRANULE
     }
 
     /// Granules, of a block that a cache may hold.
@@ -192,124 +183,6 @@ impl BlockWord {
             node: (self.0 >> 33) as u32,
             tag: Tag::IDLE,
         }
-    }
-}
-
-/// What the address table leads to: the records of one region. Its address stays the same while the region lives.
-pub(super) struct Head {
-    base: NonNull<u8>,
-    /// Bytes of the region.
-    len: usize,
-    pub(super) pool: NonNull<Inner>,
-    /// Number of the pool.
-    pub(super) number: u64,
-    coarse: Words,
-    fine: Words,
-}
-
-impl Head {
-    /// # Errors
-    /// What the system said when asked for the records.
-    pub(super) fn new(base: NonNull<u8>, len: usize, pool: NonNull<Inner>, number: u64) -> std::io::Result<Self> {
-        Ok(Self {
-            base,
-            len,
-            pool,
-            number,
-            coarse: Words::new(len.div_ceil(COARSE))?,
-            fine: Words::new(len.div_ceil(PAGE))?,
-        })
-    }
-
-    /// The word of the page that `address`, which lies in the region, is in.
-    #[inline]
-    pub(super) fn page(&self, address: usize) -> &AtomicU64 {
-        let index = (address - self.base.addr().get()) / PAGE;
-        debug_assert!(index < self.fine.as_slice().len());
-        // SAFETY: there is a word for each page of the region's opened memory, and `address` lies in it.
-        unsafe { self.fine.as_slice().get_unchecked(index) }
-    }
-
-    /// The addresses whose words are accessible.
-    pub(super) fn addresses(&self) -> std::ops::Range<usize> {
-        let start = self.base.addr().get();
-        start..start + self.len.min(self.opened())
-    }
-
-    /// The first of the fine words.
-    pub(super) fn pages(&self) -> *const AtomicU64 {
-        self.fine.as_slice().as_ptr()
-    }
-
-    /// The word of the 256 KiB that `address`, which lies in the region, is in.
-    #[inline]
-    fn chunk(&self, address: usize) -> &AtomicU64 {
-        let index = (address - self.base.addr().get()) / COARSE;
-        debug_assert!(index < self.coarse.as_slice().len());
-        // SAFETY: as in `page`.
-        unsafe { self.coarse.as_slice().get_unchecked(index) }
-    }
-
-    /// Writes the word of a new block of `units` granules at `address`; false if its place is taken by another's.
-    #[inline]
-    pub(super) fn record(&self, address: usize, units: u32, word: BlockWord) -> bool {
-        if units > COARSE_UNITS {
-            self.chunk(address).store(word.0, Ordering::Release);
-            return true;
-        }
-        // Written at once, without a look before: the first access to a page of words makes the system find memory for it, and
-        // a read would make it do so twice.
-        let place = self.page(address);
-        place
-            .compare_exchange(0, word.0, Ordering::Release, Ordering::Relaxed)
-            .is_ok()
-    }
-
-    /// Makes the words of the first `bytes` of the region accessible.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub(super) fn open_up_to(&self, bytes: usize) -> std::io::Result<()> {
-        self.coarse.open_up_to(bytes.div_ceil(COARSE))?;
-        self.fine.open_up_to(bytes.div_ceil(PAGE))
-    }
-
-    /// Bytes of the region whose words are accessible: at least those that were opened.
-    #[inline]
-    pub(super) fn opened(&self) -> usize {
-        (self.fine.as_slice().len() * PAGE).min(self.coarse.as_slice().len() * COARSE)
-    }
-
-    /// What is known of `address`, as it is now: the block that starts there, or the slab it lies in. And where that stands.
-    #[inline]
-    pub(super) fn look(&self, address: usize) -> (Record, &AtomicU64) {
-        static NOTHING: AtomicU64 = AtomicU64::new(0);
-        if address - self.base.addr().get() >= self.opened() {
-            return (Record::None, &NOTHING); // no block was ever there
-        }
-        let word = self.chunk(address);
-        // Acquire: a slab's address is followed, whatever address the caller brought.
-        if let Record::Block(block) = Record::of(word.load(Ordering::Acquire))
-            && block.starts_at(address, COARSE)
-        {
-            return (Record::Block(block), word);
-        }
-        let word = self.page(address);
-        match Record::of(word.load(Ordering::Acquire)) {
-            Record::Block(block) if !block.starts_at(address, PAGE) => (Record::None, word),
-            record => (record, word),
-        }
-    }
-
-    /// The offset of `address`, which lies in the region, in granules.
-    #[inline]
-    pub(super) fn offset_of(&self, address: usize) -> u32 {
-        ((address - self.base.addr().get()) / GRANULE) as u32
-    }
-
-    /// Bytes of records that memory up to `used` bytes can have made the system hold.
-    pub(super) fn side_bytes(&self, used: usize) -> usize {
-        size_of::<Self>() + self.coarse.committed(used.div_ceil(COARSE)) + self.fine.committed(used.div_ceil(PAGE))
     }
 }
 

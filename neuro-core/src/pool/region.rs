@@ -13,7 +13,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::Inner;
-use super::record::{GRANULE, Head};
+use super::head::Head;
+use super::record::GRANULE;
 use crate::backend::host::{Reservation, STEP};
 use crate::heap::{Block, OffsetHeap, Tag};
 
@@ -76,7 +77,7 @@ impl Region {
     pub(super) fn new(kind: Kind, want: u32, need: u32, pool: NonNull<Inner>, number: u64) -> io::Result<Self> {
         let memory = Reservation::new(want as usize * GRANULE, need as usize * GRANULE)?;
         let units = u32::try_from(memory.len() / GRANULE).unwrap_or(u32::MAX).min(want);
-        let head = Head::new(memory.base(), memory.len(), pool, number)?;
+        let head = Head::new(kind, memory.base(), memory.len(), pool, number)?;
         Ok(Self {
             kind,
             memory,

@@ -4,7 +4,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::cache::{Kept, Medium, Store};
-use super::record::{BlockWord, GRANULE, Head, MEDIUM_UNITS, PAGE, Record};
+use super::head::Head;
+use super::record::{BlockWord, GRANULE, MEDIUM_UNITS, PAGE, Record};
 use super::region::LARGE;
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use super::state::{State, check_alignment};

@@ -20,8 +20,9 @@ use std::time::Instant;
 
 use super::cache::{Cache, Kept, Medium};
 use super::guard::Guard;
+use super::head::Head;
 use super::options::Options;
-use super::record::{BlockWord, GRANULE, Head, Record, SlabWord};
+use super::record::{BlockWord, GRANULE, Record, SlabWord};
 use super::region::{Placed, Region};
 use super::scope::ScopeState;
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs};

@@ -17,7 +17,7 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::record::Head;
+use super::head::Head;
 use crate::sync::global::{self, Mutex, MutexGuard, lock};
 use crate::sync::{AtomicUsize, Ordering};
 

@@ -26,6 +26,8 @@ pub(crate) struct Reservation {
     base: NonNull<u8>,
     len: usize,
     open: usize,
+    /// Whether the system has been told to use huge pages.
+    advised: bool,
     prefault: bool,
 }
 
@@ -51,8 +53,15 @@ impl Reservation {
         }
     }
 
-    /// `len` bytes on a multiple of `STEP`: one step more is taken, then the ends are given back.
+    /// `len` bytes on a multiple of `STEP`: where the system happens to give them so (Linux does since 6.7), or else one step more,
+    /// of which the ends are given back.
     fn exactly(len: usize) -> io::Result<Self> {
+        let start = os::reserve(len)?;
+        if start.as_ptr().align_offset(STEP) == 0 {
+            return Ok(Self::at(start, len));
+        }
+        // SAFETY: just reserved, and nobody knows of it.
+        unsafe { os::release(start, len) };
         let padded = len
             .checked_add(STEP)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
@@ -66,12 +75,17 @@ impl Reservation {
                 os::release(start, head);
             }
             os::release(base.add(len), STEP - head);
-            Ok(Self {
-                base,
-                len,
-                open: 0,
-                prefault: false,
-            })
+            Ok(Self::at(base, len))
+        }
+    }
+
+    fn at(base: NonNull<u8>, len: usize) -> Self {
+        Self {
+            base,
+            len,
+            open: 0,
+            advised: false,
+            prefault: false,
         }
     }
 
@@ -95,8 +109,8 @@ impl Reservation {
         self.open
     }
 
-    /// Makes at least the first `end` bytes accessible, in whole steps; what was so before stays as it is. Opens ahead as much
-    /// as is open (4 MiB to 1 GiB), which costs no memory, so that a region which grows step by step makes few system calls.
+    /// Makes at least the first `end` bytes accessible, in whole steps; what was so before stays as it is. Opens ahead three
+    /// times what is open (4 MiB to 1 GiB), which costs no memory, so that a region which grows step by step makes few system calls.
     ///
     /// # Errors
     /// What the system said; nothing has changed then.
@@ -109,7 +123,7 @@ impl Reservation {
         let ahead = if self.prefault {
             0
         } else {
-            self.open.clamp(LEAST_AHEAD, MOST_AHEAD)
+            (3 * self.open).clamp(LEAST_AHEAD, MOST_AHEAD)
         };
         if ahead > 0 && self.open_exactly(end.saturating_add(ahead).min(self.len)).is_ok() {
             return Ok(());
@@ -122,10 +136,10 @@ impl Reservation {
         unsafe {
             let start = self.base.add(self.open);
             os::commit(start, end - self.open)?;
-            // Not on the first step: a pool of a few small tensors must not cost two megabytes.
-            let huge = self.open.max(STEP);
-            if huge < end {
-                os::advise_huge_pages(self.base.add(huge), end - huge);
+            // Not on the first step: a pool of a few small tensors must not cost two megabytes. All the rest at once.
+            if end > STEP && !self.advised {
+                os::advise_huge_pages(self.base.add(STEP), self.len - STEP);
+                self.advised = true;
             }
             if self.prefault {
                 os::populate(start, end - self.open);

@@ -16,6 +16,8 @@ use super::os;
 /// Arrays up to this many bytes come from the system's allocator: a mapping of their own would cost more.
 const SMALL: usize = 32 << 10;
 
+const AHEAD: usize = 64 << 10;
+
 #[derive(Debug)]
 pub(crate) struct Words {
     start: NonNull<AtomicU64>,
@@ -49,7 +51,18 @@ impl Words {
         })
     }
 
-    /// Makes at least the first `words` accessible. One caller at a time.
+    /// The same, all accessible.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn open(len: usize) -> io::Result<Self> {
+        let words = Self::new(len)?;
+        words.open_up_to(len)?;
+        Ok(words)
+    }
+
+    /// Makes at least the first `words` accessible; and as many again, or [`AHEAD`] bytes of them, so that an array which grows
+    /// step by step makes few system calls. One caller at a time.
     ///
     /// # Errors
     /// What the system said; nothing has changed then.
@@ -59,11 +72,10 @@ impl Words {
         if words <= open {
             return Ok(());
         }
-        let page = os::page_size();
-        let (from, to) = (
-            open * size_of::<AtomicU64>(),
-            (words * size_of::<AtomicU64>()).next_multiple_of(page),
-        );
+        let bytes = words * size_of::<AtomicU64>();
+        let most = (self.len * size_of::<AtomicU64>()).next_multiple_of(os::page_size());
+        let (from, to) = (open * size_of::<AtomicU64>(), (2 * bytes).max(AHEAD).min(most));
+        let to = to.next_multiple_of(os::page_size());
         // SAFETY: both ends are whole pages of the reservation (W1): `open` is 0 or ends with one, by the last line.
         unsafe { os::commit(self.start.cast::<u8>().add(from), to - from) }?;
         // Release: who reads `open` may touch the words.
