@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use super::Inner;
 use super::gate::Gate;
 use super::head::Head;
+use super::lines::Drawer;
 use super::record::{BlockWord, GRANULE, PAGE, Record};
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slot};
 use crate::ledger::Drift;
@@ -93,8 +94,11 @@ pub(super) struct Store {
     len: usize,
     pages: *const AtomicU64,
     pub(super) drift: Drift,
+    /// Which slabs it draws from. Set when the pool adopts it.
+    pub(super) drawer: Drawer,
 }
 
+#[repr(align(128))] // no two caches in one line of memory, or in two that processors fetch together
 pub(super) struct Cache {
     pub(super) gate: Gate,
     store: UnsafeCell<Store>,
@@ -124,6 +128,7 @@ impl Cache {
                 len: 0,
                 pages: std::ptr::null(),
                 drift: Drift::default(),
+                drawer: Drawer::NOBODY,
             }),
             pool,
             orphan: AtomicBool::new(false),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::cache::{Cache, Store};
 use super::gate::barrier;
 use super::record::Record;
+use super::region::{Kind, Region};
 use super::slab::SMALL_UNITS;
 use super::state::State;
 use super::{Inner, local};
@@ -45,13 +46,14 @@ impl State {
 
     /// Empties every cache into slabs and heaps; whether there was anything.
     pub(super) fn flush(&mut self, pool: &Inner) -> bool {
+        let any = self.empty_depots();
         if self.slow > 0 || self.caches.is_empty() {
-            return false;
+            return any;
         }
         self.claim_caches(pool);
-        let any = self.empty_claimed();
+        let cached = self.empty_claimed();
         self.release_caches();
-        any
+        any || cached
     }
 
     fn empty_claimed(&mut self) -> bool {
@@ -81,6 +83,12 @@ impl State {
         any
     }
 
+    /// Shows a cache where small blocks come from.
+    pub(super) fn set_near(&self, store: &mut Store) {
+        let slabs = self.regions.iter().find(|region| region.kind == Kind::Slabs);
+        store.set_near(slabs.map(Region::head));
+    }
+
     /// Takes what is about to be dropped out of all caches (C5).
     pub(super) fn forget_near(&mut self, pool: &Inner) {
         self.claim_caches(pool);
@@ -102,12 +110,13 @@ impl State {
         }
     }
 
-    /// Half of a full magazine goes back to the slabs.
+    /// Half of a full magazine goes to whoever needs it, or back to the slabs.
     pub(super) fn spill(&mut self, store: &mut Store, units: u32) {
         self.counters.fold(&mut store.drift);
+        self.set_near(store);
         for _ in 0..Store::batch(units) {
             let Some(slot) = store.pop(units) else { break };
-            self.return_slot(slot.ptr);
+            self.stow(slot, units);
         }
     }
 
@@ -139,6 +148,11 @@ impl State {
         self.drain(pool);
         self.claim_caches(pool);
         let (mut blocks, mut bytes) = (0, 0);
+        for depot in &self.depots {
+            let (more_blocks, more_bytes) = depot.contents();
+            blocks += more_blocks;
+            bytes += more_bytes;
+        }
         for cache in &self.caches {
             // SAFETY: claimed; the pool has not let go of it, and there is one borrow.
             let store = unsafe { cache.as_ref().store_of_claimed() };
@@ -158,6 +172,7 @@ impl State {
             self.drain(pool);
             self.claim_caches(pool);
             self.empty_claimed();
+            self.empty_depots();
         }
         self.slow += 1;
         pool.slow.store(true, Ordering::Relaxed);
@@ -172,6 +187,8 @@ impl State {
     /// Takes a new cache in; false where it would never be of use.
     pub(super) fn adopt(&mut self, cache: NonNull<Cache>) -> bool {
         if self.slow == 0 && !self.closing {
+            // SAFETY: its owner is here and not inside, and nobody else knows of it.
+            unsafe { cache.as_ref().store_of_claimed() }.drawer = self.add_depot();
             self.caches.push(cache);
             return true;
         }
@@ -183,6 +200,7 @@ impl State {
         // SAFETY: its owner is here and not inside, and claimers hold the lock that the caller holds: nobody else is in.
         let store = unsafe { cache.as_ref().store_of_claimed() };
         self.empty(store);
+        self.drop_depot(store.drawer);
         self.caches.retain(|&other| other != cache);
         // SAFETY: the pool's one time; the thread still has it.
         unsafe { Cache::let_go(cache) };
@@ -220,6 +238,7 @@ impl State {
             unsafe {
                 let store = cache.as_ref().store_of_claimed();
                 self.empty(store);
+                self.drop_depot(store.drawer);
                 Cache::let_go(cache);
                 Cache::let_go(cache);
             }

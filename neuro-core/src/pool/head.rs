@@ -65,7 +65,10 @@ impl Head {
         let (words, leaves) = match kind {
             Kind::Slabs => (Words::new(len.div_ceil(PAGE))?, None),
             // A 16,384th of the region together: not worth a call to the system each time the region grows.
-            Kind::Blocks => (Words::open(len.div_ceil(COARSE))?, Some(Words::open(len.div_ceil(COARSE))?)),
+            Kind::Blocks => (
+                Words::open(len.div_ceil(COARSE))?,
+                Some(Words::open(len.div_ceil(COARSE))?),
+            ),
         };
         Ok(Self {
             base,
@@ -221,7 +224,11 @@ impl Head {
     pub(super) fn side_bytes(&self, used: usize) -> usize {
         let unit = if self.kind == Kind::Slabs { PAGE } else { COARSE };
         let words = [Some(&self.words), self.leaves.as_ref()];
-        let words: usize = words.iter().flatten().map(|words| words.committed(used.div_ceil(unit))).sum();
+        let words: usize = words
+            .iter()
+            .flatten()
+            .map(|words| words.committed(used.div_ceil(unit)))
+            .sum();
         size_of::<Self>() + words + self.leaf_count.load(Ordering::Relaxed) * size_of::<Leaf>()
     }
 }

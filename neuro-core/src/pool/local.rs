@@ -1,6 +1,6 @@
 //! Which caches this thread has: one table a thread.
 //!
-//! A thread gets a cache for a pool once it has asked it for a few small blocks. It has at most [`PLACES`] caches; after
+//! A thread gets a cache for a pool once it has asked it for a few small blocks, or freed some. It has at most [`PLACES`] caches; after
 //! that, one takes the place of another. What a thread's caches hold goes back when the thread ends.
 //!
 //! Lock order: [`ATTACHED`], registry, pools, odd blocks, address table.
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::cache::{Cache, Kept, Store};
 use super::{Inner, gate};
-use crate::sync::global::{Mutex, MutexGuard, lock};
+use crate::sync::global::{Mutex, MutexGuard, lock, try_lock};
 
 /// Caches a thread can have.
 const PLACES: usize = 8;
@@ -128,7 +128,8 @@ fn can_have_caches() -> bool {
     }
 }
 
-/// Gives this thread a cache of the pool, unless the thread is ending. No lock of a pool is held.
+/// Gives this thread a cache of the pool, unless the thread is ending or somebody is busy with the pool: a free must not wait.
+/// No lock of a pool is held.
 #[cold]
 pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
     let ending = ENDING.try_with(|ending| ending.0.get()).unwrap_or(true);
@@ -145,11 +146,15 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
             local.next.set((next + 1) % PLACES);
             &local.places[next]
         });
-        vacate(local, place);
-        let _attached = lock_attached();
-        let cache = Cache::new(pool);
+        if place.cache.get().is_some() {
+            vacate(local, place);
+        }
+        let Some(_attached) = try_lock(&ATTACHED) else { return };
         // SAFETY: the caller has a handle or a block of the pool, so it lives.
-        let state = &mut *lock(unsafe { &pool.as_ref().state });
+        let Some(mut state) = try_lock(unsafe { &pool.as_ref().state }) else {
+            return;
+        };
+        let cache = Cache::new(pool);
         if state.adopt(cache) {
             place.pool.set(number);
             place.cache.set(Some(cache));

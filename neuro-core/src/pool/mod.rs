@@ -21,11 +21,14 @@
 mod ask;
 mod asan;
 mod cache;
+mod depot;
 mod flush;
+mod free;
 mod gate;
 mod grow;
 mod guard;
 mod head;
+mod lines;
 mod live;
 mod local;
 mod options;

@@ -14,6 +14,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
+use super::lines::LINE;
 use super::slab::SMALL_UNITS;
 use crate::heap::{Block, Tag};
 
@@ -90,7 +91,7 @@ impl SlabWord {
         (self.0 >> 48 & 63) as usize
     }
 
-    /// The slab's records: the first is not of a slot.
+    /// The slab's records: the first line is not of slots.
     #[inline]
     pub(super) fn records(self) -> *const AtomicU32 {
         std::ptr::with_exposed_provenance((self.0 & 0xffff_ffff_fffc) as usize)
@@ -107,9 +108,9 @@ impl SlabWord {
         if slot * self.units() * GRANULE as u32 != offset {
             return None;
         }
-        // SAFETY: the records of a slab are as many as slots can begin in its pages, and one more; they live as long as the
+        // SAFETY: behind a line, the records of a slab are as many as slots can begin in its pages; they live as long as the
         // pool (L1).
-        Some((slot, unsafe { &*self.records().add(slot as usize + 1) }))
+        Some((slot, unsafe { &*self.records().add(LINE + slot as usize) }))
     }
 }
 

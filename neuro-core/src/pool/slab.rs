@@ -5,13 +5,12 @@
 //!
 //! ```text
 //! slab     | slot | slot | slot | …            one block of the heap
-//! records  the slab's number, then one word a slot: LIVE | bytes that were asked for      (read and written by whoever has
-//!          the slot, without a lock)
+//! records  one word a slot: LIVE | bytes that were asked for      (lines.rs; read and written by whoever has the slot, without
+//!          a lock)
 //! bits     one bit a slot: neither live nor in a thread's cache    (under the pool's lock)
 //! ```
 //!
 //! Invariants:
-//! - L1: the records are not given back before their pool is gone: who follows a stale word finds records, if another slab's.
 //! - L2: a slot is live, or waits in one cache or the pending list, or has its bit set: exactly one of them.
 //! - L3: `partial` of a class has, by address, the slabs with a bit set.
 
@@ -19,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
+use super::lines::{Drawer, Records};
 use super::record::{GRANULE, PAGE};
 use crate::heap::Block;
 
@@ -28,6 +28,8 @@ pub(super) const SMALL_UNITS: u32 = 64;
 const FULL_BYTES: usize = 64 << 10;
 /// Most slots of a slab.
 const MAX_SLOTS: usize = 512;
+/// Slabs with free slots that are looked at for one that a cache may draw from.
+const LOOKS: usize = 8;
 /// The slot is somebody's.
 pub(super) const LIVE: u32 = 1 << 31;
 /// The bytes of the slot that were asked for.
@@ -56,7 +58,7 @@ struct SlabState {
 #[derive(Default)]
 struct Class {
     partial: BTreeMap<usize, u32>,
-    /// The slab that slots are taken from, as long as it has any.
+    /// The slab that slots were taken from last, if it has any left.
     current: Option<u32>,
     /// Slots of all slabs of the class, and those with their bit set.
     slots: usize,
@@ -66,14 +68,10 @@ struct Class {
 /// All slabs of a pool.
 #[derive(Default)]
 pub(super) struct Slabs {
-    records: Vec<Box<[AtomicU32]>>,
+    records: Records,
     states: Vec<Option<SlabState>>,
     /// By granules of a slot, less one. Empty until the first slab.
     classes: Vec<Class>,
-    /// Numbers whose records no slab uses.
-    vacant: Vec<u32>,
-    /// Words of all records.
-    words: usize,
 }
 
 /// A slab to be made: its bytes, whole pages, and its slots.
@@ -92,15 +90,23 @@ pub(super) struct Gone {
 }
 
 impl Slabs {
-    /// A free slot of the class, from the slab that was at the lowest address when the one before it was used up.
-    pub(super) fn take(&mut self, units: u32) -> Option<Slot> {
+    /// A free slot of the class for `drawer`: from the slab of its own, or of nobody's, at the lowest address when the one before
+    /// it was used up; if it has to `share`, from any.
+    pub(super) fn take(&mut self, units: u32, drawer: Drawer, share: bool) -> Option<Slot> {
         let class = self.classes.get_mut(units as usize - 1)?;
-        let id = match class.current {
+        let may = |id: &u32| {
+            let owner = self.records.owner(*id);
+            share || owner == drawer || owner == Drawer::NOBODY
+        };
+        let id = match class.current.filter(may) {
             Some(id) => id,
-            None => *class.partial.first_key_value()?.1,
+            None => class.partial.values().copied().take(LOOKS).find(may)?,
         };
         class.current = Some(id);
         let state = self.states[id as usize].as_mut()?;
+        if self.records.owner(id) != drawer {
+            self.records.set_owner(id, drawer);
+        }
         let word = state.bits.iter().position(|&bits| bits != 0)?;
         let slot = word * 64 + state.bits[word].trailing_zeros() as usize;
         state.bits[word] &= state.bits[word] - 1;
@@ -112,7 +118,7 @@ impl Slabs {
         }
         // SAFETY: `slot < slots`, and the slab's block has that many slots of this length.
         let ptr = unsafe { state.start.add(slot * units as usize * GRANULE) };
-        let record = NonNull::from(&self.records[id as usize][slot + 1]);
+        let record = self.records.of_slot(id, slot);
         Some(Slot { ptr, record })
     }
 
@@ -126,6 +132,9 @@ impl Slabs {
         class.free += 1;
         if state.free == 1 {
             class.partial.insert(state.start.addr().get(), id);
+        }
+        if state.free == state.slots {
+            self.records.set_owner(id, Drawer::NOBODY);
         }
         (state.free == state.slots && class.free > state.slots as usize).then_some(id)
     }
@@ -149,20 +158,8 @@ impl Slabs {
             self.classes.resize_with(SMALL_UNITS as usize, Class::default);
         }
         let slots = plan.slots as usize;
-        // One for the number, one for the slot that may begin behind the last, in the slab's last page.
-        let words = slots + 2;
-        let fits = |&id: &u32| (words..=2 * words + 64).contains(&self.records[id as usize].len());
-        let id = match self.vacant.iter().position(fits) {
-            Some(at) => self.vacant.swap_remove(at) as usize,
-            None => {
-                self.words += words;
-                let number = self.records.len() as u32;
-                let records = std::iter::once(number).chain(std::iter::repeat_n(0, words - 1));
-                self.records.push(records.map(AtomicU32::new).collect());
-                self.states.push(None);
-                self.states.len() - 1
-            }
-        };
+        let id = self.records.add(slots) as usize;
+        self.states.resize_with(self.records.len(), || None);
         let mut bits = [0; MAX_SLOTS / 64];
         for slot in 0..slots {
             bits[slot / 64] |= 1 << (slot % 64);
@@ -181,7 +178,7 @@ impl Slabs {
         class.slots += slots;
         class.free += slots;
         class.partial.insert(start.addr().get(), id as u32);
-        NonNull::from(&self.records[id][0])
+        self.records.start(id as u32)
     }
 
     /// Takes a slab out, all of whose slots are free.
@@ -193,12 +190,17 @@ impl Slabs {
         class.free -= state.slots as usize;
         class.partial.remove(&state.start.addr().get());
         class.current = class.current.filter(|&current| current != id);
-        self.vacant.push(id);
+        self.records.remove(id);
         Some(Gone {
             start: state.start,
             block: state.block,
             bytes: state.bytes,
         })
+    }
+
+    /// A cache is gone.
+    pub(super) fn forget(&mut self, drawer: Drawer) {
+        self.records.forget(drawer);
     }
 
     /// Numbers of the slabs all of whose slots are free.
@@ -300,8 +302,7 @@ impl Slabs {
     /// Bytes of bookkeeping.
     pub(super) fn side_bytes(&self) -> usize {
         let partial: usize = self.classes.iter().map(|class| class.partial.len()).sum();
-        self.records.capacity() * size_of::<Box<[AtomicU32]>>()
-            + self.words * size_of::<AtomicU32>()
+        self.records.side_bytes()
             + self.states.capacity() * size_of::<Option<SlabState>>()
             + self.classes.capacity() * size_of::<Class>()
             + partial * 2 * size_of::<(usize, u32)>()
@@ -331,7 +332,7 @@ mod tests {
                 let slot = units as usize * GRANULE;
                 assert!(plan.slots as usize * slot <= plan.bytes && plan.bytes <= FULL_BYTES);
                 let records = slabs.add(units, plan, BLOCK, start);
-                let room = slabs.records.last().unwrap().len();
+                let room = slabs.records.room(slabs.records.len() as u32 - 1);
                 for granule in 0..plan.bytes / GRANULE {
                     let address = (1 << 20) + granule * GRANULE;
                     let Record::Slab(word) = Record::of(SlabWord::word(records, units, granule * GRANULE / PAGE))
@@ -343,7 +344,7 @@ mod tests {
                     let found = unsafe { word.slot_at(address) }.map(|(slot, _)| slot as usize);
                     let expected = (granule % units as usize == 0).then_some(granule / units as usize);
                     assert_eq!(found, expected, "{units} {granule}");
-                    assert!(found.is_none_or(|slot| slot + 1 < room), "{units} {granule}");
+                    assert!(found.is_none_or(|slot| slot < room), "{units} {granule}");
                     // SAFETY: as above.
                     assert!(unsafe { word.slot_at(address + 1) }.is_none());
                 }
@@ -354,12 +355,14 @@ mod tests {
     #[test]
     fn a_slab_comes_and_goes_with_its_slots() {
         let mut slabs = Slabs::default();
-        assert!(slabs.take(3).is_none());
+        assert!(slabs.take(3, Drawer::NOBODY, true).is_none());
         let start = NonNull::new(std::ptr::without_provenance_mut::<u8>(1 << 20)).unwrap();
         let plan = slabs.plan(3);
         slabs.add(3, plan, BLOCK, start);
-        let slots: Vec<_> = (0..plan.slots).map(|_| slabs.take(3).unwrap()).collect();
-        assert!(slabs.take(3).is_none());
+        let slots: Vec<_> = (0..plan.slots)
+            .map(|_| slabs.take(3, Drawer::NOBODY, true).unwrap())
+            .collect();
+        assert!(slabs.take(3, Drawer::NOBODY, true).is_none());
         slabs.assert_valid();
         for slot in &slots {
             let number = (slot.ptr.addr().get() - (1 << 20)) / (3 * GRANULE);

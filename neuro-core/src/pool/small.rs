@@ -4,8 +4,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use super::cache::Store;
+use super::lines::Drawer;
 use super::record::{GRANULE, PAGE, PAGE_UNITS, Record, SlabWord};
-use super::region::{Kind, Region};
+use super::region::Kind;
 use super::slab::LIVE;
 use super::state::State;
 use super::{Inner, local};
@@ -14,19 +15,27 @@ impl State {
     /// A small block of `units` granules: from this thread's cache, filled for the occasion, or else from a slab. `None` where
     /// no slab can be had; there may still be room for the block alone.
     pub(super) fn allocate_small(&mut self, pool: &Inner, units: u32, requested: usize) -> Option<NonNull<u8>> {
-        for _ in 0..2 {
+        // Slabs for one thread alone cost memory, of which a limit leaves none to spare.
+        let mut share = self.options.limit.is_some() || self.caches.len() < 2;
+        for _ in 0..3 {
             let cached = local::with_store(pool.number, |store| {
                 self.counters.fold(&mut store.drift);
-                let slabs = self.regions.iter().find(|region| region.kind == Kind::Slabs);
-                store.set_near(slabs.map(Region::head));
-                self.fill(store, units);
+                self.set_near(store);
+                // It may have come here only because its counts had to be folded.
+                let at_once = store.take(units, requested);
+                if at_once.is_some() {
+                    return at_once;
+                }
+                self.fill(store, units, share);
                 store.take(units, requested)
             });
             if let Some(Some(ptr)) = cached {
                 self.watch_peak();
                 return Some(ptr);
             }
-            if let Some(slot) = self.slabs.take(units) {
+            if (cached.is_none() || share)
+                && let Some(slot) = self.slabs.take(units, Drawer::NOBODY, true)
+            {
                 let bytes = units as usize * GRANULE;
                 // SAFETY: the slot is nobody's but ours; records live as long as the pool (L1).
                 unsafe { slot.record.as_ref() }.store(LIVE | requested as u32, Ordering::Relaxed);
@@ -34,16 +43,30 @@ impl State {
                 return Some(slot.ptr);
             }
             if !self.add_slab(pool, units) {
-                return None;
+                if share {
+                    return None;
+                }
+                share = true;
             }
         }
         None
     }
 
     /// Moves slots of the class from slabs into a magazine that has none.
-    fn fill(&mut self, store: &mut Store, units: u32) {
-        for _ in 0..Store::batch(units) {
-            match self.slabs.take(units) {
+    fn fill(&mut self, store: &mut Store, units: u32, share: bool) {
+        let mut left = Store::batch(units);
+        while left > 0
+            && let Some(slot) = self.depots[store.drawer.0 as usize].take(units)
+        {
+            let kept = store.put(slot, units as usize - 1);
+            debug_assert!(kept, "the magazine was empty");
+            left -= 1;
+        }
+        if left < Store::batch(units) {
+            return;
+        }
+        for _ in 0..left {
+            match self.slabs.take(units, store.drawer, share) {
                 Some(slot) if store.put(slot, units as usize - 1) => {}
                 Some(slot) => {
                     self.return_slot(slot.ptr);

@@ -19,13 +19,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::cache::{Cache, Kept, Medium};
+use super::depot::Depot;
 use super::guard::Guard;
 use super::head::Head;
 use super::options::Options;
 use super::record::{BlockWord, GRANULE, Record, SlabWord};
 use super::region::{Placed, Region};
 use super::scope::ScopeState;
-use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs};
+use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs, Slot};
 use super::{Inner, local};
 use crate::backend::host::STEP;
 use crate::error::{Error, Result};
@@ -63,6 +64,8 @@ pub(super) struct State {
     pub(super) regions: Vec<Region>,
     pub(super) slabs: Slabs,
     pub(super) caches: Vec<NonNull<Cache>>,
+    /// By the number of the cache; the first is nobody's.
+    pub(super) depots: Vec<Depot>,
     /// How many things need every request to come here: scopes, guards, injected failures. Caches are claimed meanwhile.
     pub(super) slow: usize,
     /// No handle is left: no cache, no pending list, and the last block takes the pool along.
@@ -100,6 +103,7 @@ impl State {
             regions: Vec::new(),
             slabs: Slabs::default(),
             caches: Vec::new(),
+            depots: Vec::new(),
             slow: 0,
             closing: false,
             overdrawn: false,
@@ -245,8 +249,9 @@ impl State {
         let (record, place) = region.head().look(address);
         let word = match record {
             Record::Slab(slab) if slot_at(slab, address, 0).is_some() => {
-                let requested = slot_at(slab, address, 0)?.1;
-                self.return_slot(ptr);
+                let (record, requested) = slot_at(slab, address, 0)?;
+                let record = NonNull::from(record);
+                self.stow(Slot { ptr, record }, slab.units());
                 return Some((requested, slab.units() as usize * GRANULE));
             }
             // Erased before the range can be handed out again.

@@ -185,6 +185,7 @@ impl State {
                 .map(super::region::Region::side_bytes)
                 .sum::<usize>()
             + self.slabs.side_bytes()
+            + self.depots.iter().map(super::depot::Depot::side_bytes).sum::<usize>()
             + self.caches.capacity() * size_of::<usize>()
             + self.caches.len() * super::cache::Cache::SIDE_BYTES
     }

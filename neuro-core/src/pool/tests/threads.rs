@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
+use crate::pool::cache::Store;
 
 fn random(state: &mut u64) -> usize {
     *state ^= *state << 13;
@@ -245,4 +246,70 @@ fn a_thread_with_many_pools_keeps_them_apart() {
         valid(pool);
     }
     assert!(pools.iter().map(|pool| pool.stats().caches).sum::<usize>() <= 8);
+}
+
+/// The pages that blocks lie in: slabs cover whole ones.
+fn pages(blocks: &[Marked]) -> std::collections::BTreeSet<usize> {
+    blocks.iter().map(|block| block.ptr.addr().get() / 4096).collect()
+}
+
+/// Threads that write records side by side would wait for each other: each draws from slabs of its own.
+#[test]
+fn threads_draw_from_slabs_of_their_own() {
+    let pool = MemoryPool::unlimited();
+    let take = || -> Vec<Marked> { (0..500).map(|_| Marked::take(&pool, 200)).collect() };
+    let first = take();
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let blocks = take();
+            let own: Vec<Marked> = blocks.into_iter().skip(100).collect(); // without a cache, the first may be anyone's
+            barrier.wait();
+            own
+        });
+        barrier.wait();
+        let second = take();
+        let own = other.join().unwrap();
+        let theirs = pages(&own);
+        assert!(pages(&first).is_disjoint(&theirs) && pages(&second).is_disjoint(&theirs));
+        first.into_iter().chain(second).chain(own).for_each(Marked::give_back);
+    });
+    valid(&pool);
+}
+
+/// A thread that only frees gets a cache, too, and what it frees comes back to the thread that allocates: nothing grows.
+#[test]
+fn what_another_thread_frees_comes_back() {
+    let pool = MemoryPool::unlimited();
+    let (send, receive) = channel::<Vec<Marked>>();
+    let (back, freed) = channel::<usize>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let back = back; // goes with this thread
+            for blocks in receive {
+                blocks.into_iter().for_each(Marked::give_back);
+                back.send(pool.stats().caches).unwrap();
+            }
+        });
+        let mut committed = 0;
+        for round in 0..50 {
+            send.send((0..1000).map(|_| Marked::take(&pool, 256)).collect())
+                .unwrap();
+            let caches = freed.recv().unwrap();
+            let stats = pool.stats();
+            if round == 0 {
+                committed = stats.committed_bytes;
+                assert_eq!(caches, 2, "{stats:?}");
+                assert!(
+                    stats.cache_blocks > Store::batch(4),
+                    "its own, and what is on the way: {stats:?}"
+                );
+            }
+            assert_eq!((stats.committed_bytes, stats.live_blocks), (committed, 0));
+        }
+        drop(send);
+    });
+    assert!(pool.trim(0) > 0);
+    assert_eq!(pool.stats().cache_blocks, 0);
+    valid(&pool);
 }
