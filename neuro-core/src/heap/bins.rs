@@ -147,6 +147,7 @@ impl Bins {
         }
     }
 
+    #[inline(always)]
     fn lowest_of_few(&self, nodes: &Nodes, class: usize, len: u32, align: u32) -> Option<u32> {
         if self.longest[class] < len {
             return None;
