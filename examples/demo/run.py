@@ -134,7 +134,8 @@ def report_pool(report, pool) -> None:
     report.row("bytes cached", *(mb(s.committed_bytes - s.live_bytes) for s in (stats, trimmed)))
     report.row("bytes of address space", mb(stats.reserved_bytes), mb(trimmed.reserved_bytes))
     report.promise("nothing is live at the end", (stats.live_bytes, stats.live_blocks) == (0, 0))
-    report.promise("trimming gave the cached memory back", trimmed.committed_bytes < stats.committed_bytes)
+    # Most went back by itself, in the time that the C program took.
+    report.promise("nothing is cached after trimming", trimmed.committed_bytes == 0)
 
 
 def arguments() -> argparse.Namespace:

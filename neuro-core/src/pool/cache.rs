@@ -262,6 +262,12 @@ impl Store {
         true
     }
 
+    /// Turns a magazine around, so that what was put first is taken first.
+    pub(super) fn turn(&mut self, units: u32) {
+        let class = units as usize - 1;
+        self.slots[usize::from(STARTS[class])..usize::from(self.ends[class])].reverse();
+    }
+
     /// Half of what a magazine can hold: how much goes to and from the pool at once.
     pub(super) fn batch(units: u32) -> usize {
         usize::from(STARTS[units as usize] - STARTS[units as usize - 1]).div_ceil(2)

@@ -87,7 +87,7 @@ fn free_small(address: NonNull<u8>, head: &Head, record: &AtomicU32, units: u32)
     }
     if !local::has_cache(head.number) {
         // SAFETY: the block is live and the caller's, so it keeps its pool.
-        welcome(head.pool, unsafe { head.pool.as_ref() });
+        welcome(head.pool, unsafe { head.pool.as_ref() }, false);
     }
     record.store(was & !LIVE, Ordering::Relaxed);
     let requested = (was & REQUESTED) as usize;

@@ -128,10 +128,10 @@ fn can_have_caches() -> bool {
     }
 }
 
-/// Gives this thread a cache of the pool, unless the thread is ending or somebody is busy with the pool: a free must not wait.
-/// No lock of a pool is held.
+/// Gives this thread a cache of the pool, unless the thread is ending; or else, if it may not `wait`, somebody is busy with the
+/// pool. No lock of a pool is held.
 #[cold]
-pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
+pub(super) fn attach(pool: NonNull<Inner>, number: u64, wait: bool) {
     let ending = ENDING.try_with(|ending| ending.0.get()).unwrap_or(true);
     if ending {
         return;
@@ -147,11 +147,20 @@ pub(super) fn attach(pool: NonNull<Inner>, number: u64) {
             &local.places[next]
         });
         if place.cache.get().is_some() {
+            if !wait {
+                return; // to empty another cache takes other locks
+            }
             vacate(local, place);
         }
-        let Some(_attached) = try_lock(&ATTACHED) else { return };
+        let attached = if wait {
+            Some(lock_attached())
+        } else {
+            try_lock(&ATTACHED)
+        };
         // SAFETY: the caller has a handle or a block of the pool, so it lives.
-        let Some(mut state) = try_lock(unsafe { &pool.as_ref().state }) else {
+        let state = unsafe { &pool.as_ref().state };
+        let state = if wait { Some(lock(state)) } else { try_lock(state) };
+        let (Some(_attached), Some(mut state)) = (attached, state) else {
             return;
         };
         let cache = Cache::new(pool);

@@ -1,12 +1,12 @@
 //! `MemoryPool`: blocks of memory from a few large regions, with a limit, exact statistics, and reuse without page faults.
 //!
-//! - `mod.rs`: the handle and its life; `serve.rs`, `realloc.rs`: allocate, free, reallocate; `options.rs`, `ask.rs`: what else a handle does.
-//! - `record.rs`: one word for each page: what lies at an address; `table.rs`: which region an address belongs to. Both are
-//!   read without a lock.
-//! - `slab.rs`: small blocks, cut from blocks of the heap.
+//! - `mod.rs`: the handle and its life; `serve.rs`, `free.rs`, `realloc.rs`: allocate, free, reallocate; `options.rs`, `ask.rs`: what
+//!   else a handle does.
+//! - `record.rs`, `head.rs`: words that say what lies at an address; `table.rs`: which region it belongs to. Read without a lock.
+//! - `slab.rs`, `lines.rs`: small blocks, cut from blocks of the heap; `depot.rs`: those on their way between threads.
 //! - `cache.rs`, `local.rs`, `gate.rs`: what each thread keeps for itself, and how it is taken away from it.
 //! - `pending.rs`: what was freed while the lock was taken.
-//! - `state.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
+//! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
 //! - `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
 //! - `guard.rs`, `asan.rs`: debug mode and AddressSanitizer. `scope.rs`, `stats.rs`: figures. `ptr.rs`: `PoolPtr`.
 //!

@@ -84,7 +84,7 @@ impl MemoryPool {
             }
         }
         if units <= MEDIUM_UNITS as usize && !local::has_cache(inner.number) {
-            welcome(self.0, inner);
+            welcome(self.0, inner, true);
         }
         if plain && units > SMALL_UNITS as usize {
             return self.allocate_large(units, bytes, alignment, init);
@@ -134,16 +134,17 @@ impl MemoryPool {
     }
 }
 
-/// Gives this thread a cache, if it has been here a few times. `inner` is `pool`, which lives.
+/// Gives this thread a cache, if it has been here a few times, and may wait for that or nobody is in the way. `inner` is `pool`,
+/// which lives.
 #[cold]
-pub(super) fn welcome(pool: NonNull<Inner>, inner: &Inner) {
+pub(super) fn welcome(pool: NonNull<Inner>, inner: &Inner, wait: bool) {
     if inner.is_slow() {
         return;
     }
     // Relaxed: it says how lively the pool is, roughly.
     if inner.newcomers.fetch_add(1, Ordering::Relaxed) >= NEWCOMER {
         inner.newcomers.store(0, Ordering::Relaxed);
-        local::attach(pool, inner.number);
+        local::attach(pool, inner.number, wait);
     }
 }
 

@@ -104,7 +104,7 @@ impl Slabs {
         };
         class.current = Some(id);
         let state = self.states[id as usize].as_mut()?;
-        if self.records.owner(id) != drawer {
+        if drawer != Drawer::NOBODY && self.records.owner(id) != drawer {
             self.records.set_owner(id, drawer);
         }
         let word = state.bits.iter().position(|&bits| bits != 0)?;

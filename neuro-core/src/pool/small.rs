@@ -75,6 +75,7 @@ impl State {
                 None => break,
             }
         }
+        store.turn(units);
     }
 
     /// One more slab of the class; whether there was room for it.

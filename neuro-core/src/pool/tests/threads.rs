@@ -265,10 +265,12 @@ fn threads_draw_from_slabs_of_their_own() {
             let blocks = take();
             let own: Vec<Marked> = blocks.into_iter().skip(100).collect(); // without a cache, the first may be anyone's
             barrier.wait();
+            barrier.wait(); // what an ended thread drew from is nobody's
             own
         });
         barrier.wait();
         let second = take();
+        barrier.wait();
         let own = other.join().unwrap();
         let theirs = pages(&own);
         assert!(pages(&first).is_disjoint(&theirs) && pages(&second).is_disjoint(&theirs));
