@@ -92,12 +92,12 @@ pub(crate) struct Span {
     pub(crate) bytes: u64,
 }
 
-/// One piece of work. Offsets and lengths are multiples of 4.
+/// One piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
     /// As many bytes as both have; they do not overlap.
     Copy { from: Span, to: Span },
-    /// Every 4 bytes become `value`, in the byte order of the machine.
+    /// Every 4 bytes become `value`, in the byte order of the machine. Offset and length are multiples of 4.
     Fill { to: Span, value: u32 },
 }
 

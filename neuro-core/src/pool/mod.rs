@@ -22,6 +22,7 @@ mod ask;
 mod asan;
 mod cache;
 mod depot;
+pub(crate) mod device;
 mod flush;
 mod free;
 mod gate;
