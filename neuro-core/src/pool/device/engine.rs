@@ -1,8 +1,9 @@
-//! `Engine`: a device that is in use. Its backend, how far its queues are known to be, and what has to stay until work is done.
+//! `Engine`: a device that is in use. Its backend, how far its queues are known to be, slabs that stay until work is done, and the
+//! staging rings.
 //!
 //! Invariants:
 //! - E1: `done` of a queue is at most what the backend has said.
-//! - E2: what is kept until some work is done is dropped when that work is known to be done, or never.
+//! - E2: a slab that is kept until some work is done is given back when that work is known to be done, or never.
 //!
 //! Calls of the driver are made with no lock of a pool held.
 
@@ -26,16 +27,10 @@ pub(crate) struct Engine {
     download: Ring,
 }
 
-/// Something that work still uses.
+/// A slab that work still uses.
 struct Kept {
+    slab: SlabId,
     until: Numbers,
-    what: What,
-}
-
-enum What {
-    Slab(SlabId),
-    #[expect(dead_code, reason = "dropped, never read: its drop gives the memory back")]
-    Value(Box<dyn Send>),
 }
 
 impl fmt::Debug for Engine {
@@ -116,14 +111,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Keeps `value` until all work up to `until` is done.
-    pub(crate) fn keep(&self, value: Box<dyn Send>, until: Numbers) {
-        lock(&self.kept).push(Kept {
-            until,
-            what: What::Value(value),
-        });
-    }
-
     /// Gives a slab back as soon as all work up to `until` is done. Waits for nothing.
     pub(crate) fn retire(&self, slab: SlabId, until: Numbers) {
         if is_done(&until, &self.done()) || omitted(Omission::SlabInUse) {
@@ -131,10 +118,7 @@ impl Engine {
             unsafe { self.backend.free(slab) };
             return;
         }
-        lock(&self.kept).push(Kept {
-            until,
-            what: What::Slab(slab),
-        });
+        lock(&self.kept).push(Kept { slab, until });
     }
 
     /// Lets go of what is kept for work that is done.
@@ -144,20 +128,19 @@ impl Engine {
             .into_iter()
             .partition(|kept| is_done(&kept.until, done));
         *kept = stay;
-        drop(kept); // what goes may be anybody's
+        drop(kept);
         let gone: Vec<Kept> = gone;
-        for kept in gone {
-            if let What::Slab(slab) = kept.what {
-                // SAFETY: as in `retire`.
-                unsafe { self.backend.free(slab) };
-            }
+        for Kept { slab, .. } in gone {
+            // SAFETY: as in `retire`.
+            unsafe { self.backend.free(slab) };
         }
     }
 
-    /// Waits for everything, and lets go of all that was kept.
+    /// Waits for work, and lets go of all that was kept for it.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
+    #[cfg(test)]
     pub(crate) fn finish(&self, until: &Numbers) -> Result<()> {
         let tickets = QUEUES
             .iter()

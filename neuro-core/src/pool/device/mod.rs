@@ -6,7 +6,7 @@
 //!                    work of several                      pending, until it is done
 //! ```
 //!
-//! - `ring.rs`: staging memory; `uses.rs`: which work uses a block; `region.rs`: a slab and its heap, with the tags; `engine.rs`: the device, and what has
+//! - `engines.rs`: devices that are in use, and the public side; `ring.rs`: staging memory; `uses.rs`: which work uses a block; `region.rs`: a slab and its heap, with the tags; `engine.rs`: the device, and what has
 //!   to stay; `block.rs`: a block, and work on it; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `planted.rs`: what tests leave out.
 //!
@@ -14,6 +14,7 @@
 
 mod block;
 mod engine;
+mod engines;
 mod place;
 mod planted;
 mod region;

@@ -2,7 +2,6 @@
 
 /// A wait, a check or a note that is left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "tests plant them by name"))]
 pub(crate) enum Omission {
     WaitForWrite,
     WaitForReads,
