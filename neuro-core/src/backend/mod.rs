@@ -29,6 +29,9 @@ mod contract;
 pub(crate) mod host;
 #[cfg(test)]
 pub(crate) mod sim;
+#[cfg(feature = "vulkan")]
+#[allow(dead_code, reason = "the pool that uses it comes next")]
+pub(crate) mod vulkan;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
