@@ -76,6 +76,7 @@ impl Slabs {
             facts: Facts {
                 alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
                 max_slab_bytes: found.longest_slab(),
+                memory_bytes: found.memory_bytes(),
             },
             max_memory_allocation_size: found.max_memory_allocation_size,
             max_memory_allocation_count: found.max_memory_allocation_count,
