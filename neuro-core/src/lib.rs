@@ -19,10 +19,12 @@ mod backend;
 pub mod heap;
 pub mod pool;
 pub mod memory;
+mod transfer;
 pub mod tensor;
 pub mod io;
 pub mod dlpack;
 
+pub use backend::info::{DeviceInfo, Discovery, HeapInfo, devices};
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};

@@ -1,6 +1,196 @@
-//! Where memory comes from. One folder a kind of memory; what a kind must fulfil is written here as kinds are added.
+//! Where memory comes from. One folder a kind of memory.
 //!
-//! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the
-//! pool's.
+//! Host pools speak to `host/` directly: their blocks have addresses, and whoever has one reads and writes it at once. Memory of a
+//! device is reached by work that is submitted and done later; the contract for that is [`Backend`]. What is written here holds for
+//! every kind of device, and each rule is a test in `contract.rs` that each backend runs.
+//!
+//! ```text
+//! queue compute    ──[1]──[2]────────[3]──>     work of a queue is done in order, and counted
+//! queue upload     ──[1]────────[2]──>          between queues only waits order it
+//!                         └─ wait ──┘
+//! ```
+//!
+//! Rules:
+//! - B1: the work of one queue, and the pieces of one submission, are done in the order in which they were submitted. Tickets of a queue
+//!   count up from 1, without gaps.
+//! - B2: work begins when all tickets that it waits for are done. Nothing else orders queues.
+//! - B3: `done` never goes back. A ticket is done iff `done` of its queue has reached it.
+//! - B4: what work wrote is seen by all work ordered behind it, and by the host once `done` or `wait` has said so.
+//! - B5: what the host wrote to memory it can reach is seen by work submitted afterwards.
+//! - B6: a submission that is refused does nothing and takes no ticket.
+//! - B7: a slab begins on the device's alignment; what it holds is anything. It may be freed when no work that is not done uses it.
+//! - B8: memory that is not there is refused as [`Refusal::NoMemory`], and everything else still works.
+//! - B9: all calls may come from any thread at any time.
+//!
+//! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
+#[cfg(test)]
+mod contract;
 pub(crate) mod host;
+pub(crate) mod info;
+#[cfg(test)]
+pub(crate) mod sim;
+#[cfg(feature = "vulkan")]
+pub(crate) mod vulkan;
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
+
+use crate::device::Device;
+
+/// A stream of work of one device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub(crate) enum Queue {
+    /// Kernels, and copies between blocks of the device.
+    Compute = 0,
+    /// Copies from the host.
+    Upload = 1,
+    /// Copies to the host.
+    Download = 2,
+}
+
+/// All queues, in the order of their numbers.
+pub(crate) const QUEUES: [Queue; 3] = [Queue::Compute, Queue::Upload, Queue::Download];
+
+/// A moment of a queue: all its work up to this number has been done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) queue: Queue,
+    pub(crate) number: u64,
+}
+
+/// Who is to reach a slab's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum SlabKind {
+    /// The device. The host may be able to, too ([`Slab::host`]), where that costs nothing.
+    Device,
+    /// The host writes, the device reads: staging on the way in.
+    Upload,
+    /// The device writes, the host reads: staging on the way out.
+    Readback,
+}
+
+/// A slab of a backend, by number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct SlabId(pub(crate) u64);
+
+/// Memory that a backend gave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slab {
+    pub(crate) id: SlabId,
+    pub(crate) bytes: u64,
+    /// Where the host reaches it, if it does.
+    pub(crate) host: Option<NonNull<u8>>,
+}
+
+// SAFETY: plain facts. Whoever uses the address proves that he may where he does so.
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+
+/// Bytes of a slab.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    pub(crate) slab: SlabId,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// One piece of work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Op {
+    /// As many bytes as both have; they do not overlap.
+    Copy { from: Span, to: Span },
+    /// Every 4 bytes become `value`, in the byte order of the machine. Offset and length are multiples of 4.
+    Fill { to: Span, value: u32 },
+}
+
+/// What a pool has to know of a device.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Offsets of blocks that any work can use are multiples of this: a power of two, at most 256.
+    pub(crate) alignment: u64,
+    /// Longest slab.
+    pub(crate) max_slab_bytes: u64,
+    /// Memory that it has.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Opens a device.
+///
+/// # Errors
+/// What was looked for, and how to get it.
+pub(crate) fn open(device: Device) -> Result<&'static dyn Backend, String> {
+    match device {
+        Device::Cpu => Err("host memory needs no device".to_owned()),
+        Device::Cuda(_) => Err("this version has no CUDA; copy to the cpu, or to vulkan:0".to_owned()),
+        #[cfg(feature = "vulkan")]
+        Device::Vulkan(ordinal) => Ok(vulkan::VulkanDevice::open(ordinal)?),
+        #[cfg(not(feature = "vulkan"))]
+        Device::Vulkan(_) => Err("the library was built without the feature \"vulkan\"".to_owned()),
+    }
+}
+
+/// Why a backend did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It has no memory for that.
+    NoMemory,
+    /// The device is gone for good, and why.
+    Lost(String),
+    /// The driver refused a call.
+    Call {
+        call: &'static str,
+        code: i64,
+        meaning: String,
+    },
+}
+
+/// A device, as the pool and the transfers use it. The rules are above.
+pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug {
+    fn facts(&self) -> &Facts;
+
+    /// # Errors
+    /// [`Refusal::NoMemory`], also for more than [`Facts::max_slab_bytes`]; or what the driver said.
+    fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal>;
+
+    /// Gives a slab back.
+    ///
+    /// # Safety
+    /// It is from [`allocate`](Self::allocate), is not used any more, and no work that is not done uses it.
+    unsafe fn free(&self, slab: SlabId);
+
+    /// Hands work to a queue: it begins when `waits` are done.
+    ///
+    /// # Errors
+    /// What the driver said; nothing was submitted then.
+    ///
+    /// # Safety
+    /// The spans lie in live slabs, and stay there until the work is done. Other work on the same bytes, and what the host does with
+    /// them, is ordered before or after this, unless both only read.
+    unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal>;
+
+    /// How far a queue is: all its work up to this number is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`].
+    fn done(&self, queue: Queue) -> Result<u64, Refusal>;
+
+    /// Waits until a ticket is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`].
+    fn wait(&self, ticket: Ticket) -> Result<(), Refusal>;
+
+    /// Said before the host reads or writes bytes of a slab that it reaches. Only a backend that looks for races listens.
+    fn host_uses(&self, span: Span, writes: bool) {
+        let _ = (span, writes);
+    }
+
+    /// Said when a pool hands bytes out: what they hold is nobody's. Only a backend that looks for reads of such bytes listens.
+    fn handed_out(&self, span: Span) {
+        let _ = span;
+    }
+}

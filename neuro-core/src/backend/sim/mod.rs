@@ -1,0 +1,534 @@
+//! A device that is not there, for tests: lazy queues over host memory, done in an order that a seed decides, and a check of every use.
+//!
+//! Work waits in its queue until somebody asks how far things are; then some queue whose turn it may be does one piece. So
+//! whatever the order is that only waits can forbid, some seed has it. Whether uses are ordered is not left to chance: see
+//! `clock.rs`. Memory that was just made, and that is given back, is filled with a mark.
+//!
+//! Faults: memory ends at a limit, the n-th call is refused, the device is lost.
+
+mod clock;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard};
+
+use self::clock::{Clock, Event, HOST, Shadow, Use};
+use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket};
+use crate::sync::global::lock;
+
+/// What fresh memory holds, and what is left of memory that was given back.
+const FRESH: u8 = 0xcd;
+const GONE: u8 = 0xdd;
+
+#[derive(Debug)]
+pub(crate) struct Sim {
+    facts: Facts,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    slabs: BTreeMap<SlabId, Held>,
+    last_slab: u64,
+    used: u64,
+    limit: u64,
+    queues: [Line; QUEUES.len()],
+    host: Clock,
+    random: u64,
+    findings: Vec<String>,
+    /// Calls until one is refused; `None`: none is.
+    fail_in: Option<u32>,
+    lost: bool,
+    /// Whether the host reaches the device's own memory.
+    visible: bool,
+    calls: Calls,
+}
+
+/// How often the pool and the transfers asked for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    pub(crate) allocate: usize,
+    pub(crate) free: usize,
+    pub(crate) submit: usize,
+    pub(crate) wait: usize,
+}
+
+/// Words, so that it is aligned; used by bytes.
+#[derive(Debug)]
+struct Memory(Box<[u64]>);
+
+impl Memory {
+    fn new(bytes: u64) -> Self {
+        Self(vec![u64::from_ne_bytes([FRESH; 8]); bytes.div_ceil(8) as usize].into_boxed_slice())
+    }
+
+    fn bytes(&mut self, span: &Span) -> &mut [u8] {
+        let all = size_of_val(&*self.0);
+        // SAFETY: the bytes of the words, borrowed as these are. The host writes them through the slab's address only while
+        // tests have no work under way there.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), all) };
+        &mut bytes[span.offset as usize..(span.offset + span.bytes) as usize]
+    }
+
+    fn len(&self) -> u64 {
+        size_of_val(&*self.0) as u64
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    memory: Memory,
+    reached: bool,
+    shadow: Shadow,
+}
+
+/// A queue: what it has to do, how far it is, and the clock of each piece that may still be asked for.
+#[derive(Debug, Default)]
+struct Line {
+    todo: VecDeque<(Vec<Ticket>, Vec<Op>)>,
+    done: u64,
+    submitted: u64,
+    clocks: Vec<Clock>,
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            facts: Facts {
+                alignment: 256,
+                max_slab_bytes: 1 << 30,
+                memory_bytes: 1 << 30,
+            },
+            state: Mutex::new(State {
+                slabs: BTreeMap::new(),
+                last_slab: 0,
+                used: 0,
+                limit: 1 << 30,
+                queues: Default::default(),
+                host: Clock::default(),
+                random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+                findings: Vec::new(),
+                fail_in: None,
+                lost: false,
+                visible: false,
+                calls: Calls::default(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// What was wrong so far.
+    pub(crate) fn findings(&self) -> Vec<String> {
+        self.state().findings.clone()
+    }
+
+    pub(crate) fn calls(&self) -> Calls {
+        self.state().calls
+    }
+
+    /// The device has so much memory.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.state().limit = bytes;
+    }
+
+    /// The n-th call from now that can be refused is; 0: none.
+    pub(crate) fn fail_nth(&self, n: u32) {
+        self.state().fail_in = Some(n).filter(|&n| n > 0);
+    }
+
+    /// From now on the host reaches the device's own memory, or not.
+    pub(crate) fn set_visible(&self, visible: bool) {
+        self.state().visible = visible;
+    }
+
+    pub(crate) fn lose(&self) {
+        self.state().lost = true;
+    }
+
+    /// The last number of a queue.
+    pub(crate) fn submitted(&self, queue: Queue) -> u64 {
+        self.state().queues[queue as usize].submitted
+    }
+
+    /// Slabs that were not given back.
+    pub(crate) fn slabs(&self) -> usize {
+        self.state().slabs.len()
+    }
+}
+
+impl State {
+    fn next(&mut self, below: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as usize % below
+    }
+
+    fn refused(&mut self, call: &'static str) -> Result<(), Refusal> {
+        if self.lost {
+            return Err(Refusal::Lost("a test said so".to_owned()));
+        }
+        if let Some(left) = self.fail_in.as_mut() {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.fail_in = None;
+                let meaning = "a failure that a test asked for".to_owned();
+                return Err(Refusal::Call {
+                    call,
+                    code: -1,
+                    meaning,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets some queue that may do its next piece; whether there was one.
+    fn step(&mut self) -> bool {
+        let may: Vec<usize> = (0..QUEUES.len())
+            .filter(|&queue| {
+                let first = self.queues[queue].todo.front();
+                first.is_some_and(|(waits, _)| {
+                    waits
+                        .iter()
+                        .all(|wait| self.queues[wait.queue as usize].done >= wait.number)
+                })
+            })
+            .collect();
+        if may.is_empty() {
+            return false;
+        }
+        let queue = may[self.next(may.len())];
+        if let Some((_, ops)) = self.queues[queue].todo.pop_front() {
+            ops.iter().for_each(|op| self.perform(op));
+            self.queues[queue].done += 1;
+        }
+        true
+    }
+
+    fn perform(&mut self, op: &Op) {
+        match op {
+            Op::Fill { to, value } => {
+                if let Some(held) = self.slabs.get_mut(&to.slab) {
+                    let words = held.memory.bytes(to).chunks_exact_mut(4);
+                    words.for_each(|word| word.copy_from_slice(&value.to_ne_bytes()));
+                }
+            }
+            Op::Copy { from, to } => {
+                let Some(bytes) = self
+                    .slabs
+                    .get_mut(&from.slab)
+                    .map(|held| held.memory.bytes(from).to_vec())
+                else {
+                    return; // given back too early, which has been found
+                };
+                if let Some(held) = self.slabs.get_mut(&to.slab) {
+                    held.memory.bytes(to).copy_from_slice(&bytes);
+                }
+            }
+        }
+    }
+
+    fn touch(&mut self, span: Span, how: Use, event: Event, clock: &Clock) {
+        let Some(held) = self.slabs.get_mut(&span.slab) else {
+            self.findings
+                .push(format!("{event} uses slab {}, which is not there", span.slab.0));
+            return;
+        };
+        let end = span.offset + span.bytes;
+        if end > held.memory.len() {
+            self.findings.push(format!("{event} uses {span:?} beyond its slab"));
+            return;
+        }
+        if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {
+            self.findings.push(format!("slab {}: {finding}", span.slab.0));
+        }
+    }
+
+    /// The host has seen that a ticket is done.
+    fn host_sees(&mut self, ticket: Ticket) {
+        if let Some(clock) = self.queues[ticket.queue as usize].clocks.get(ticket.number as usize) {
+            self.host.join(clock);
+        }
+    }
+}
+
+impl Backend for Sim {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
+        let mut state = self.state();
+        state.refused("allocate")?;
+        let room = state.limit.saturating_sub(state.used).min(self.facts.max_slab_bytes);
+        if bytes > room {
+            return Err(Refusal::NoMemory);
+        }
+        state.calls.allocate += 1;
+        let bytes = bytes.next_multiple_of(8);
+        state.last_slab += 1;
+        state.used += bytes;
+        let id = SlabId(state.last_slab);
+        let mut memory = Memory::new(bytes);
+        let reached = kind != SlabKind::Device || state.visible;
+        let host = reached.then(|| NonNull::from(&mut *memory.0).cast());
+        state.slabs.insert(
+            id,
+            Held {
+                memory,
+                reached,
+                shadow: Shadow::new(bytes),
+            },
+        );
+        Ok(Slab { id, bytes, host })
+    }
+
+    unsafe fn free(&self, slab: SlabId) {
+        let mut state = self.state();
+        state.calls.free += 1;
+        let Some(mut held) = state.slabs.remove(&slab) else {
+            state
+                .findings
+                .push(format!("slab {} is freed, and is not there", slab.0));
+            return;
+        };
+        if let Some(event) = held.shadow.unfinished(&state.host) {
+            state.findings.push(format!(
+                "slab {} is freed, and the host does not know that {event} is done",
+                slab.0
+            ));
+        }
+        held.memory.0.fill(u64::from_ne_bytes([GONE; 8]));
+        state.used -= held.memory.len();
+    }
+
+    unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
+        let mut state = self.state();
+        state.refused("submit")?;
+        state.calls.submit += 1;
+        let line = queue as usize;
+        let number = state.queues[line].submitted + 1;
+        let event = Event {
+            actor: line,
+            count: number,
+        };
+        let mut clock = state.host;
+        clock.join(state.queues[line].clocks.last().unwrap_or(&Clock::default()));
+        for wait in waits {
+            let other = &state.queues[wait.queue as usize];
+            match other.clocks.get(wait.number as usize) {
+                Some(behind) => clock.join(&behind.clone()),
+                None => state
+                    .findings
+                    .push(format!("{event} waits for {wait:?}, which was never submitted")),
+            }
+        }
+        // What it does itself lies behind its end, and not before: its own parts are in order.
+        clock.0[line] = number;
+        for op in ops {
+            match *op {
+                Op::Fill { to, .. } => {
+                    if !(to.offset | to.bytes).is_multiple_of(4) {
+                        state
+                            .findings
+                            .push(format!("{event} fills {to:?}, which are not whole words"));
+                    }
+                    state.touch(to, Use::Write, event, &clock);
+                }
+                Op::Copy { from, to } => {
+                    if from.bytes != to.bytes {
+                        state.findings.push(format!("{event} copies {from:?} to {to:?}"));
+                    }
+                    state.touch(from, Use::Read, event, &clock);
+                    state.touch(to, Use::Write, event, &clock);
+                }
+            }
+        }
+        let line = &mut state.queues[line];
+        if line.clocks.is_empty() {
+            line.clocks.push(Clock::default()); // of number 0, before everything
+        }
+        line.clocks.push(clock);
+        line.submitted = number;
+        line.todo.push_back((waits.to_vec(), ops.to_vec()));
+        // Less than is submitted, so that much is under way.
+        if state.next(3) == 0 {
+            state.step();
+        }
+        Ok(Ticket { queue, number })
+    }
+
+    fn done(&self, queue: Queue) -> Result<u64, Refusal> {
+        let mut state = self.state();
+        if state.lost {
+            return Err(Refusal::Lost("a test said so".to_owned()));
+        }
+        state.step();
+        let number = state.queues[queue as usize].done;
+        state.host_sees(Ticket { queue, number });
+        Ok(number)
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
+        let mut state = self.state();
+        state.calls.wait += 1;
+        while state.queues[ticket.queue as usize].done < ticket.number {
+            if state.lost {
+                return Err(Refusal::Lost("a test said so".to_owned()));
+            }
+            if !state.step() {
+                state.findings.push(format!("{ticket:?} can never be done"));
+                return Err(Refusal::Lost("deadlock".to_owned()));
+            }
+        }
+        state.host_sees(ticket);
+        Ok(())
+    }
+
+    fn host_uses(&self, span: Span, writes: bool) {
+        let mut state = self.state();
+        state.host.0[HOST] += 1;
+        let (clock, count) = (state.host, state.host.0[HOST]);
+        let event = Event { actor: HOST, count };
+        if state.slabs.get(&span.slab).is_some_and(|held| !held.reached) {
+            state
+                .findings
+                .push(format!("the host uses slab {}, which it cannot reach", span.slab.0));
+        }
+        state.touch(span, if writes { Use::Write } else { Use::Read }, event, &clock);
+    }
+
+    fn handed_out(&self, span: Span) {
+        if let Some(held) = self.state().slabs.get_mut(&span.slab) {
+            held.shadow.forget(span.offset..span.offset + span.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::backend::contract::contract!(Sim::new(1));
+
+    /// Each rule again with many orders; no use was found to be unordered.
+    #[test]
+    fn the_contract_in_many_orders() {
+        for seed in 2..60 {
+            let sim = Sim::new(seed);
+            crate::backend::contract::b1_work_of_a_queue_is_done_in_order(&sim);
+            crate::backend::contract::b2_waits_order_queues(&sim);
+            crate::backend::contract::b4_what_work_wrote_is_seen(&sim);
+            crate::backend::contract::b5_what_the_host_wrote_is_seen(&sim);
+            crate::backend::contract::b9_from_many_threads(&sim);
+            assert_eq!(sim.findings(), [""; 0], "seed {seed}");
+            assert_eq!(sim.slabs(), 0);
+        }
+    }
+
+    fn span(slab: Slab) -> Span {
+        Span {
+            slab: slab.id,
+            offset: 0,
+            bytes: 64,
+        }
+    }
+
+    /// Runs `work` on two device slabs and one that the host reads; the first finding.
+    fn finding(work: impl Fn(&Sim, Span, Span, Span)) -> String {
+        let sim = Sim::new(5);
+        let [a, b] = [(); 2].map(|()| span(sim.allocate(64, SlabKind::Device).unwrap()));
+        let out = span(sim.allocate(64, SlabKind::Readback).unwrap());
+        work(&sim, a, b, out);
+        sim.findings().into_iter().next().unwrap_or_default()
+    }
+
+    fn submit(sim: &Sim, queue: Queue, waits: &[Ticket], op: Op) -> Ticket {
+        // SAFETY: the simulated device survives whatever is asked of it; that is what is tested.
+        unsafe { sim.submit(queue, waits, &[op]) }.unwrap()
+    }
+
+    #[test]
+    fn mistakes_are_found() {
+        let fill = |to| Op::Fill { to, value: 7 };
+        let copy = |from, to| Op::Copy { from, to };
+        let missing_wait = finding(|sim, a, b, _| {
+            submit(sim, Queue::Upload, &[], fill(a));
+            submit(sim, Queue::Compute, &[], copy(a, b));
+        });
+        assert!(
+            missing_wait.contains("not ordered behind the write of upload"),
+            "{missing_wait}"
+        );
+        let early_reuse = finding(|sim, a, b, _| {
+            let written = submit(sim, Queue::Compute, &[], fill(a));
+            submit(sim, Queue::Download, &[written], copy(a, b));
+            submit(sim, Queue::Compute, &[], fill(a));
+        });
+        assert!(
+            early_reuse.contains("not ordered behind the read of download"),
+            "{early_reuse}"
+        );
+        let undefined = finding(|sim, a, b, _| {
+            submit(sim, Queue::Compute, &[], copy(a, b));
+        });
+        assert!(undefined.contains("nobody has written"), "{undefined}");
+        let host_too_soon = finding(|sim, a, _, out| {
+            submit(sim, Queue::Compute, &[], fill(a));
+            submit(sim, Queue::Compute, &[], copy(a, out));
+            sim.host_uses(out, false);
+        });
+        assert!(host_too_soon.contains("the host"), "{host_too_soon}");
+        let freed_too_soon = finding(|sim, a, _, _| {
+            submit(sim, Queue::Compute, &[], fill(a));
+            // SAFETY: as in `submit`.
+            unsafe { sim.free(a.slab) };
+        });
+        assert!(freed_too_soon.contains("is freed"), "{freed_too_soon}");
+        let future = finding(|sim, a, _, _| {
+            let ticket = Ticket {
+                queue: Queue::Upload,
+                number: 9,
+            };
+            submit(sim, Queue::Compute, &[ticket], fill(a));
+        });
+        assert!(future.contains("never submitted"), "{future}");
+        let right = finding(|sim, a, b, out| {
+            let up = submit(sim, Queue::Upload, &[], fill(a));
+            let work = submit(sim, Queue::Compute, &[up], copy(a, b));
+            let down = submit(sim, Queue::Download, &[work], copy(b, out));
+            sim.wait(down).unwrap();
+            sim.host_uses(out, false);
+        });
+        assert_eq!(right, "");
+    }
+
+    #[test]
+    fn faults_come_when_they_are_asked_for() {
+        let sim = Sim::new(3);
+        sim.set_limit(1000);
+        assert_eq!(sim.allocate(1001, SlabKind::Device).unwrap_err(), Refusal::NoMemory);
+        let slab = sim.allocate(1000, SlabKind::Device).unwrap();
+        assert_eq!(sim.allocate(4, SlabKind::Upload).unwrap_err(), Refusal::NoMemory);
+        sim.fail_nth(2);
+        let fill = Op::Fill {
+            to: span(slab),
+            value: 1,
+        };
+        let ticket = submit(&sim, Queue::Compute, &[], fill);
+        // SAFETY: as in `submit`.
+        let refused = unsafe { sim.submit(Queue::Compute, &[], &[fill]) }.unwrap_err();
+        assert!(matches!(refused, Refusal::Call { call: "submit", .. }), "{refused:?}");
+        sim.wait(ticket).unwrap();
+        sim.lose();
+        assert!(matches!(sim.done(Queue::Compute), Err(Refusal::Lost(_))));
+        assert!(matches!(sim.allocate(4, SlabKind::Device), Err(Refusal::Lost(_))));
+        // SAFETY: as above; what is lost can still be given back.
+        unsafe { sim.free(slab.id) };
+        assert_eq!((sim.findings().len(), sim.calls().submit), (0, 1));
+    }
+}

@@ -1,0 +1,138 @@
+//! Devices that speak Vulkan: graphics cards of any maker, and a program on the processor where there is none.
+//!
+//! ```text
+//! loader     the library, opened at run time, and the instance         process    forks, and the end of the process
+//! discover   which devices there are, and what they can do             refuse     what the driver says, as a `Refusal`
+//! open       the device, and which real queue does what                slabs      memory
+//! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
+//! timeline   semaphores that count
+//! ```
+//!
+//! Invariants:
+//! 1. The instance, and each device that was opened, stay until the process ends, and nothing of them is destroyed then: the driver may
+//!    be gone by that time. So handles of them are valid in every call.
+//! 2. Nothing of Vulkan is called once the process is ending, nor in a forked child: each call of [`Backend`] asks
+//!    [`Health::check`](refuse::Health::check) before it takes a lock. Frees do nothing then.
+//! 3. No lock is held while anybody waits for the device.
+//! 4. A device that was lost stays lost.
+//!
+//! Absent on purpose: flushing of memory that is not coherent (such memory is not shown to the host), kernels.
+
+mod discover;
+mod loader;
+mod open;
+mod process;
+mod queue;
+mod record;
+mod refuse;
+mod slabs;
+#[cfg(test)]
+mod tests;
+mod timeline;
+#[cfg(test)]
+mod validation;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem::ManuallyDrop;
+
+use self::discover::Found;
+use self::queue::Lines;
+use self::refuse::Health;
+use self::slabs::Slabs;
+use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket};
+use crate::sync::global::{Mutex, lock};
+
+pub(crate) use self::discover::devices;
+
+/// A device that was opened.
+pub(crate) struct VulkanDevice {
+    found: Found,
+    lines: Lines,
+    /// Not dropped, ever: that would give memory back under buffers that live.
+    slabs: ManuallyDrop<Slabs>,
+    health: Health,
+}
+
+impl fmt::Debug for VulkanDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VulkanDevice")
+            .field("name", &self.found.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl VulkanDevice {
+    /// The device of this ordinal: its place in [`devices`]. It is opened on first use, once a process.
+    ///
+    /// # Errors
+    /// What was looked for, what is there, and what to do. What could not be opened may be tried again.
+    pub(crate) fn open(ordinal: u32) -> Result<&'static Self, String> {
+        static OPEN: Mutex<BTreeMap<u32, &'static VulkanDevice>> = Mutex::new(BTreeMap::new());
+        process::alive()?;
+        let mut open = lock(&OPEN);
+        if let Some(device) = open.get(&ordinal) {
+            return Ok(device);
+        }
+        let device: &'static Self = Box::leak(Box::new(Self::make(ordinal)?));
+        open.insert(ordinal, device);
+        Ok(device)
+    }
+
+    /// Makes a device, which shares nothing with others of the same ordinal. Nothing of it is destroyed when this is dropped.
+    fn make(ordinal: u32) -> Result<Self, String> {
+        let vulkan = loader::vulkan()?;
+        let mut all = devices()?;
+        if ordinal as usize >= all.len() {
+            return Err(format!("the drivers list {} devices, counted from 0", all.len()));
+        }
+        let found = all.swap_remove(ordinal as usize);
+        if let Some(why) = &found.unusable {
+            return Err(format!("{}: {why}", found.name));
+        }
+        let (lines, slabs) = open::open(&vulkan.instance, &found).map_err(|why| format!("{}: {why}", found.name))?;
+        process::watch_for_the_end();
+        Ok(Self {
+            found,
+            lines,
+            slabs: ManuallyDrop::new(slabs),
+            health: Health::default(),
+        })
+    }
+}
+
+impl Backend for VulkanDevice {
+    fn facts(&self) -> &Facts {
+        self.slabs.facts()
+    }
+
+    fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
+        self.health.check()?;
+        self.slabs.allocate(bytes, kind, &self.health)
+    }
+
+    unsafe fn free(&self, slab: SlabId) {
+        // A lost device still takes its memory back.
+        if process::alive().is_ok() {
+            // SAFETY: forwarded contract.
+            unsafe { self.slabs.free(slab) };
+        }
+    }
+
+    unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
+        self.health.check()?;
+        let buffers = self.slabs.buffers(ops)?;
+        // SAFETY: forwarded contract; the slabs live, so these stay their buffers.
+        unsafe { self.lines.submit(queue, waits, ops, &buffers, &self.health) }
+    }
+
+    fn done(&self, queue: Queue) -> Result<u64, Refusal> {
+        self.health.check()?;
+        self.lines.done(queue, &self.health)
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
+        self.health.check()?;
+        self.lines.wait(ticket, &self.health)
+    }
+}

@@ -1,0 +1,240 @@
+//! Memory of a device: each slab is one buffer. Memory comes from the crate gpu-allocator; it knows which kind of the device's memory
+//! is meant for what, and maps what the host can reach. Slabs of [`OWN_MEMORY`] and more have memory of their own, so that giving
+//! one back gives it to the driver.
+//!
+//! Locks: the allocator's is held during the driver's calls for memory (they are rare: a pool asks for slabs, not for blocks), the
+//! table's only to look something up.
+
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+
+use ash::{Device, Instance, vk};
+use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme, Allocator, AllocatorCreateDesc};
+use gpu_allocator::{AllocationSizes, AllocatorDebugSettings, MemoryLocation};
+use smallvec::SmallVec;
+
+use super::discover::Found;
+use super::record::Buffers;
+use super::refuse::Health;
+use crate::backend::{Facts, Op, Refusal, Slab, SlabId, SlabKind, Span};
+use crate::sync::global::{Mutex, lock};
+
+/// What blocks begin on. Whatever a kernel or a copy wants is no more on the devices there are.
+const ALIGNMENT: u64 = 256;
+/// From this length on a slab has memory of its own.
+const OWN_MEMORY: u64 = 1 << 20;
+/// Shared memory for smaller slabs is taken in such steps.
+const SHARED_MEMORY: u64 = 4 << 20;
+/// Pieces of memory that the allocator keeps though no slab is in them: one a kind of memory at the most, and there are no more kinds.
+const KEPT_EMPTY: u64 = vk::MAX_MEMORY_TYPES as u64;
+
+pub(super) struct Slabs {
+    device: Device,
+    facts: Facts,
+    max_memory_allocation_size: u64,
+    max_memory_allocation_count: u64,
+    /// Of the queues that use them.
+    families: Vec<u32>,
+    allocator: Mutex<Allocator>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    held: BTreeMap<SlabId, Held>,
+}
+
+struct Held {
+    buffer: vk::Buffer,
+    bytes: u64,
+    memory: Allocation,
+}
+
+impl Slabs {
+    /// # Errors
+    /// What the allocator said.
+    pub(super) fn new(
+        instance: &Instance,
+        device: &Device,
+        found: &Found,
+        mut families: Vec<u32>,
+    ) -> Result<Self, String> {
+        families.sort_unstable();
+        families.dedup();
+        let allocator = Allocator::new(&AllocatorCreateDesc {
+            instance: instance.clone(),
+            device: device.clone(),
+            physical_device: found.physical,
+            debug_settings: AllocatorDebugSettings::default(),
+            buffer_device_address: false,
+            allocation_sizes: AllocationSizes::new(SHARED_MEMORY, SHARED_MEMORY),
+        })
+        .map_err(|error| error.to_string())?;
+        Ok(Self {
+            device: device.clone(),
+            facts: Facts {
+                alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
+                max_slab_bytes: found.longest_slab(),
+                memory_bytes: found.memory_bytes(),
+            },
+            max_memory_allocation_size: found.max_memory_allocation_size,
+            max_memory_allocation_count: found.max_memory_allocation_count,
+            families,
+            allocator: Mutex::new(allocator),
+            table: Mutex::new(Table::default()),
+        })
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// # Errors
+    /// As [`Backend::allocate`](crate::backend::Backend::allocate).
+    pub(super) fn allocate(&self, bytes: u64, kind: SlabKind, health: &Health) -> Result<Slab, Refusal> {
+        debug_assert!(bytes > 0, "a slab of no bytes");
+        if bytes > self.facts.max_slab_bytes {
+            return Err(Refusal::NoMemory);
+        }
+        let bytes = bytes.max(4).next_multiple_of(4);
+        let mode = match self.families.len() {
+            0 | 1 => vk::SharingMode::EXCLUSIVE,
+            _ => vk::SharingMode::CONCURRENT,
+        };
+        let info = vk::BufferCreateInfo::default()
+            .size(bytes)
+            .usage(
+                vk::BufferUsageFlags::TRANSFER_SRC
+                    | vk::BufferUsageFlags::TRANSFER_DST
+                    | vk::BufferUsageFlags::STORAGE_BUFFER,
+            )
+            .sharing_mode(mode)
+            .queue_family_indices(&self.families);
+        // SAFETY: the device lives; the length is no more than it allows; the families are different ones of the device.
+        let buffer = unsafe { self.device.create_buffer(&info, None) };
+        let buffer = buffer.map_err(|code| health.refusal("vkCreateBuffer", code))?;
+        match self.back(buffer, bytes, kind, health) {
+            Ok(memory) => Ok(self.enter(Held { buffer, bytes, memory })),
+            Err(refusal) => {
+                // SAFETY: nobody but this function has it.
+                unsafe { self.device.destroy_buffer(buffer, None) };
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Puts memory behind a buffer.
+    fn back(&self, buffer: vk::Buffer, bytes: u64, kind: SlabKind, health: &Health) -> Result<Allocation, Refusal> {
+        // SAFETY: the buffer is of this device.
+        let mut requirements = unsafe { self.device.get_buffer_memory_requirements(buffer) };
+        requirements.alignment = requirements.alignment.max(self.facts.alignment);
+        if requirements.size > self.max_memory_allocation_size {
+            return Err(Refusal::NoMemory);
+        }
+        let slabs = lock(&self.table).held.len() as u64;
+        let mut allocator = lock(&self.allocator);
+        // Drivers need not check it. The report is long, so it is asked for only when it may matter.
+        if slabs + KEPT_EMPTY >= self.max_memory_allocation_count
+            && allocator.generate_report().blocks.len() as u64 >= self.max_memory_allocation_count
+        {
+            return Err(Refusal::NoMemory);
+        }
+        let memory = allocator
+            .allocate(&AllocationCreateDesc {
+                name: "slab",
+                requirements,
+                location: match kind {
+                    SlabKind::Device => MemoryLocation::GpuOnly,
+                    SlabKind::Upload => MemoryLocation::CpuToGpu,
+                    // Cached where the device has such memory, says the allocator: the host reads other memory very slowly.
+                    SlabKind::Readback => MemoryLocation::GpuToCpu,
+                },
+                linear: true,
+                allocation_scheme: if bytes >= OWN_MEMORY {
+                    AllocationScheme::DedicatedBuffer(buffer)
+                } else {
+                    AllocationScheme::GpuAllocatorManaged
+                },
+            })
+            .map_err(|error| health.refusal_of_memory(&error))?;
+        // SAFETY: both are of this device, and the buffer has no memory yet; the allocator kept to the requirements.
+        let bound = unsafe { self.device.bind_buffer_memory(buffer, memory.memory(), memory.offset()) };
+        if let Err(code) = bound {
+            let freed = allocator.free(memory);
+            debug_assert!(freed.is_ok(), "{freed:?}");
+            return Err(health.refusal("vkBindBufferMemory", code));
+        }
+        Ok(memory)
+    }
+
+    fn enter(&self, held: Held) -> Slab {
+        let coherent = held
+            .memory
+            .memory_properties()
+            .contains(vk::MemoryPropertyFlags::HOST_COHERENT);
+        // Memory that is not coherent would have to be flushed; nobody has to reach a device's slab, so it is left at that.
+        let host: Option<NonNull<u8>> = held.memory.mapped_ptr().filter(|_| coherent).map(NonNull::cast);
+        let bytes = held.bytes;
+        let mut table = lock(&self.table);
+        table.last += 1;
+        let id = SlabId(table.last);
+        table.held.insert(id, held);
+        Slab { id, bytes, host }
+    }
+
+    /// Gives a slab back.
+    ///
+    /// # Safety
+    /// As [`Backend::free`](crate::backend::Backend::free).
+    pub(super) unsafe fn free(&self, slab: SlabId) {
+        let held = lock(&self.table).held.remove(&slab);
+        debug_assert!(held.is_some(), "{slab:?} is freed, and is not there");
+        let Some(held) = held else { return };
+        // SAFETY: no work uses the buffer, says the contract, and the table has it no more.
+        unsafe { self.device.destroy_buffer(held.buffer, None) };
+        let freed = lock(&self.allocator).free(held.memory);
+        debug_assert!(freed.is_ok(), "{freed:?}");
+    }
+
+    /// The buffers of each piece of work.
+    ///
+    /// # Errors
+    /// [`Refusal::Call`] for a slab that is not there: no driver is asked to use it.
+    pub(super) fn buffers(&self, ops: &[Op]) -> Result<SmallVec<[Buffers; 4]>, Refusal> {
+        let table = lock(&self.table);
+        let buffer = |span: &Span| {
+            let Some(held) = table.held.get(&span.slab) else {
+                let meaning = format!("slab {} is not there", span.slab.0);
+                return Err(Refusal::Call {
+                    call: "submit",
+                    code: 0,
+                    meaning,
+                });
+            };
+            debug_assert!(
+                span.offset.is_multiple_of(4)
+                    && span.bytes.is_multiple_of(4)
+                    && span.offset.checked_add(span.bytes).is_some_and(|end| end <= held.bytes),
+                "{span:?} in a slab of {} bytes",
+                held.bytes
+            );
+            Ok(held.buffer)
+        };
+        ops.iter()
+            .map(|op| match op {
+                Op::Copy { from, to } => {
+                    debug_assert_eq!(from.bytes, to.bytes);
+                    Ok((Some(buffer(from)?), buffer(to)?))
+                }
+                Op::Fill { to, .. } => Ok((None, buffer(to)?)),
+            })
+            .collect()
+    }
+
+    /// How many slabs there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.table).held.len()
+    }
+}
