@@ -9,7 +9,9 @@ const GPU: Device = Device::Vulkan(0);
 
 /// Whether there is a device to test on.
 fn there_is_one(test: &str) -> bool {
-    let Err(error) = MemoryPool::of_device(GPU) else { return true };
+    let Err(error) = MemoryPool::of_device(GPU) else {
+        return true;
+    };
     assert!(std::env::var_os("NEURO_REQUIRE_VULKAN").is_none(), "{error}");
     println!("SKIPPED {test}: {error}");
     false
@@ -31,10 +33,16 @@ fn what_goes_there_comes_back() {
         assert_eq!((there.device(), there.shape()), (GPU, &[len][..]));
         let across = there.to_pool(&MemoryPool::of_device(GPU).unwrap()).unwrap();
         drop(there);
-        assert!(across.to_device(Device::Cpu).unwrap().to_vec::<u32>().unwrap() == values, "{len}");
+        assert!(
+            across.to_device(Device::Cpu).unwrap().to_vec::<u32>().unwrap() == values,
+            "{len}"
+        );
     }
     let zeros = DynTensor::zeros_on(GPU, &[1000, 3], DType::F64).unwrap();
-    assert_eq!(zeros.to_device(Device::Cpu).unwrap().to_vec::<f64>().unwrap(), vec![0.0; 3000]);
+    assert_eq!(
+        zeros.to_device(Device::Cpu).unwrap().to_vec::<f64>().unwrap(),
+        vec![0.0; 3000]
+    );
 }
 
 /// A pool keeps its limit, its blocks are used again, and it gives its memory back.
@@ -53,7 +61,10 @@ fn a_pool_within_its_limit() {
         drop(one().unwrap());
     }
     let stats = pool.stats();
-    assert_eq!((stats.live_bytes, stats.peak_bytes, stats.committed_bytes), (0, 64 << 20, 64 << 20));
+    assert_eq!(
+        (stats.live_bytes, stats.peak_bytes, stats.committed_bytes),
+        (0, 64 << 20, 64 << 20)
+    );
     assert!(pool.trim(0) > 0);
     assert_eq!(pool.stats().committed_bytes, 0);
 }

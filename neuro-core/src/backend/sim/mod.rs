@@ -7,18 +7,17 @@
 //! Faults: memory ends at a limit, the n-th call is refused, the device is lost.
 
 mod clock;
+mod memory;
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
 use self::clock::{Clock, Event, HOST, Shadow, Use};
+use self::memory::{GONE, Memory};
 use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket};
 use crate::sync::global::lock;
-
-/// What fresh memory holds, and what is left of memory that was given back.
-const FRESH: u8 = 0xcd;
-const GONE: u8 = 0xdd;
 
 #[derive(Debug)]
 pub(crate) struct Sim {
@@ -51,28 +50,6 @@ pub(crate) struct Calls {
     pub(crate) free: usize,
     pub(crate) submit: usize,
     pub(crate) wait: usize,
-}
-
-/// Words, so that it is aligned; used by bytes.
-#[derive(Debug)]
-struct Memory(Box<[u64]>);
-
-impl Memory {
-    fn new(bytes: u64) -> Self {
-        Self(vec![u64::from_ne_bytes([FRESH; 8]); bytes.div_ceil(8) as usize].into_boxed_slice())
-    }
-
-    fn bytes(&mut self, span: &Span) -> &mut [u8] {
-        let all = size_of_val(&*self.0);
-        // SAFETY: the bytes of the words, borrowed as these are. The host writes them through the slab's address only while
-        // tests have no work under way there.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), all) };
-        &mut bytes[span.offset as usize..(span.offset + span.bytes) as usize]
-    }
-
-    fn len(&self) -> u64 {
-        size_of_val(&*self.0) as u64
-    }
 }
 
 #[derive(Debug)]
@@ -406,129 +383,5 @@ impl Backend for Sim {
         if let Some(held) = self.state().slabs.get_mut(&span.slab) {
             held.shadow.forget(span.offset..span.offset + span.bytes);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    crate::backend::contract::contract!(Sim::new(1));
-
-    /// Each rule again with many orders; no use was found to be unordered.
-    #[test]
-    fn the_contract_in_many_orders() {
-        for seed in 2..60 {
-            let sim = Sim::new(seed);
-            crate::backend::contract::b1_work_of_a_queue_is_done_in_order(&sim);
-            crate::backend::contract::b2_waits_order_queues(&sim);
-            crate::backend::contract::b4_what_work_wrote_is_seen(&sim);
-            crate::backend::contract::b5_what_the_host_wrote_is_seen(&sim);
-            crate::backend::contract::b9_from_many_threads(&sim);
-            assert_eq!(sim.findings(), [""; 0], "seed {seed}");
-            assert_eq!(sim.slabs(), 0);
-        }
-    }
-
-    fn span(slab: Slab) -> Span {
-        Span {
-            slab: slab.id,
-            offset: 0,
-            bytes: 64,
-        }
-    }
-
-    /// Runs `work` on two device slabs and one that the host reads; the first finding.
-    fn finding(work: impl Fn(&Sim, Span, Span, Span)) -> String {
-        let sim = Sim::new(5);
-        let [a, b] = [(); 2].map(|()| span(sim.allocate(64, SlabKind::Device).unwrap()));
-        let out = span(sim.allocate(64, SlabKind::Readback).unwrap());
-        work(&sim, a, b, out);
-        sim.findings().into_iter().next().unwrap_or_default()
-    }
-
-    fn submit(sim: &Sim, queue: Queue, waits: &[Ticket], op: Op) -> Ticket {
-        // SAFETY: the simulated device survives whatever is asked of it; that is what is tested.
-        unsafe { sim.submit(queue, waits, &[op]) }.unwrap()
-    }
-
-    #[test]
-    fn mistakes_are_found() {
-        let fill = |to| Op::Fill { to, value: 7 };
-        let copy = |from, to| Op::Copy { from, to };
-        let missing_wait = finding(|sim, a, b, _| {
-            submit(sim, Queue::Upload, &[], fill(a));
-            submit(sim, Queue::Compute, &[], copy(a, b));
-        });
-        assert!(
-            missing_wait.contains("not ordered behind the write of upload"),
-            "{missing_wait}"
-        );
-        let early_reuse = finding(|sim, a, b, _| {
-            let written = submit(sim, Queue::Compute, &[], fill(a));
-            submit(sim, Queue::Download, &[written], copy(a, b));
-            submit(sim, Queue::Compute, &[], fill(a));
-        });
-        assert!(
-            early_reuse.contains("not ordered behind the read of download"),
-            "{early_reuse}"
-        );
-        let undefined = finding(|sim, a, b, _| {
-            submit(sim, Queue::Compute, &[], copy(a, b));
-        });
-        assert!(undefined.contains("nobody has written"), "{undefined}");
-        let host_too_soon = finding(|sim, a, _, out| {
-            submit(sim, Queue::Compute, &[], fill(a));
-            submit(sim, Queue::Compute, &[], copy(a, out));
-            sim.host_uses(out, false);
-        });
-        assert!(host_too_soon.contains("the host"), "{host_too_soon}");
-        let freed_too_soon = finding(|sim, a, _, _| {
-            submit(sim, Queue::Compute, &[], fill(a));
-            // SAFETY: as in `submit`.
-            unsafe { sim.free(a.slab) };
-        });
-        assert!(freed_too_soon.contains("is freed"), "{freed_too_soon}");
-        let future = finding(|sim, a, _, _| {
-            let ticket = Ticket {
-                queue: Queue::Upload,
-                number: 9,
-            };
-            submit(sim, Queue::Compute, &[ticket], fill(a));
-        });
-        assert!(future.contains("never submitted"), "{future}");
-        let right = finding(|sim, a, b, out| {
-            let up = submit(sim, Queue::Upload, &[], fill(a));
-            let work = submit(sim, Queue::Compute, &[up], copy(a, b));
-            let down = submit(sim, Queue::Download, &[work], copy(b, out));
-            sim.wait(down).unwrap();
-            sim.host_uses(out, false);
-        });
-        assert_eq!(right, "");
-    }
-
-    #[test]
-    fn faults_come_when_they_are_asked_for() {
-        let sim = Sim::new(3);
-        sim.set_limit(1000);
-        assert_eq!(sim.allocate(1001, SlabKind::Device).unwrap_err(), Refusal::NoMemory);
-        let slab = sim.allocate(1000, SlabKind::Device).unwrap();
-        assert_eq!(sim.allocate(4, SlabKind::Upload).unwrap_err(), Refusal::NoMemory);
-        sim.fail_nth(2);
-        let fill = Op::Fill {
-            to: span(slab),
-            value: 1,
-        };
-        let ticket = submit(&sim, Queue::Compute, &[], fill);
-        // SAFETY: as in `submit`.
-        let refused = unsafe { sim.submit(Queue::Compute, &[], &[fill]) }.unwrap_err();
-        assert!(matches!(refused, Refusal::Call { call: "submit", .. }), "{refused:?}");
-        sim.wait(ticket).unwrap();
-        sim.lose();
-        assert!(matches!(sim.done(Queue::Compute), Err(Refusal::Lost(_))));
-        assert!(matches!(sim.allocate(4, SlabKind::Device), Err(Refusal::Lost(_))));
-        // SAFETY: as above; what is lost can still be given back.
-        unsafe { sim.free(slab.id) };
-        assert_eq!((sim.findings().len(), sim.calls().submit), (0, 1));
     }
 }

@@ -230,7 +230,7 @@ fn a_hundred_threads_of_random_programs() {
 #[test]
 fn limits_are_the_devices() {
     watched(|device| {
-        let found = device.found();
+        let found = &device.found;
         let longest = device.facts().max_slab_bytes;
         assert!(longest > 0 && longest.is_multiple_of(4) && longest <= found.max_memory_allocation_size);
         assert!(device.facts().alignment >= 256 && device.facts().alignment.is_power_of_two());
@@ -270,7 +270,7 @@ fn devices_are_found_in_the_same_order() {
             assert!(!found.name.is_empty() && !found.heaps.is_empty());
             assert!(found.max_storage_buffer_range >= 1 << 27 && found.max_memory_allocation_count >= 4096);
         }
-        assert_eq!(device.found().uuid, all[0].uuid);
+        assert_eq!(device.found.uuid, all[0].uuid);
         assert!(std::ptr::eq(device, VulkanDevice::open(0).unwrap()), "opened once");
         let beyond = VulkanDevice::open(all.len() as u32).unwrap_err();
         assert!(beyond.contains(&format!("{} devices", all.len())), "{beyond}");
@@ -392,7 +392,9 @@ fn nothing_is_called_when_the_process_ends() {
     let slab = device.allocate(1 << 20, SlabKind::Readback).unwrap();
     let to = part(&slab, 0, 1 << 20);
     // Work is in flight when it ends.
-    (0..20).for_each(|value| drop(submit(device, Queue::Compute, &[], &[Op::Fill { to, value }])));
+    for value in 0..20 {
+        submit(device, Queue::Compute, &[], &[Op::Fill { to, value }]);
+    }
     assert!(LATE.set((device, slab)).is_ok());
     std::process::exit(0);
 }
