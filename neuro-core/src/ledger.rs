@@ -152,6 +152,12 @@ impl Drift {
         self.live_blocks -= 1;
     }
 
+    /// Whether nothing was handed out or taken back.
+    #[inline]
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.blocks == 0 && self.live_blocks == 0
+    }
+
     /// Whether it is time to fold.
     #[inline]
     pub(crate) fn is_far(&self) -> bool {

@@ -3,7 +3,7 @@
 //! - `mod.rs`: the handle and its life; `serve.rs`, `free.rs`, `realloc.rs`: allocate, free, reallocate; `options.rs`, `ask.rs`: what
 //!   else a handle does.
 //! - `record.rs`, `head.rs`: words that say what lies at an address; `table.rs`: which region it belongs to. Read without a lock.
-//! - `slab.rs`, `lines.rs`: small blocks, cut from blocks of the heap; `depot.rs`: those on their way between threads.
+//! - `slab.rs`, `class.rs`, `lines.rs`: small blocks, cut from blocks of the heap; `depot.rs`: those on their way between threads.
 //! - `cache.rs`, `local.rs`, `gate.rs`: what each thread keeps for itself, and how it is taken away from it.
 //! - `pending.rs`: what was freed while the lock was taken.
 //! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
@@ -21,6 +21,7 @@
 mod ask;
 mod asan;
 mod cache;
+mod class;
 mod depot;
 pub(crate) mod device;
 mod flush;

@@ -43,6 +43,7 @@ impl State {
                 if !region.head().record(address, placed.units, word) {
                     pool.odd().insert(address, word);
                 }
+                self.fold_own(pool);
                 self.counters.add_block(requested, bytes);
                 self.watch_peak();
                 return Some((placed.ptr, placed.dirty_to.min(requested)));
@@ -72,6 +73,7 @@ impl State {
         let region = self.regions.iter_mut().find(|region| std::ptr::eq(region.head(), here));
         if let Some(units) = region.and_then(|region| region.free(block)) {
             let bytes = units as usize * GRANULE;
+            self.fold_own(pool);
             self.counters.remove_block(bytes - word.slack(), bytes);
         }
         true

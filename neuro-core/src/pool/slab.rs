@@ -12,12 +12,12 @@
 //!
 //! Invariants:
 //! - L2: a slot is live, or waits in one cache or the pending list, or has its bit set: exactly one of them.
-//! - L3: `partial` of a class has, by address, the slabs with a bit set.
+//! - L3: `partial` of a class (class.rs) has the slabs with a bit set. One all of whose bits are set is nobody's.
 
-use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
+use super::class::Class;
 use super::lines::{Drawer, Records};
 use super::record::{GRANULE, PAGE};
 use crate::heap::Block;
@@ -28,8 +28,6 @@ pub(super) const SMALL_UNITS: u32 = 64;
 const FULL_BYTES: usize = 64 << 10;
 /// Most slots of a slab.
 const MAX_SLOTS: usize = 512;
-/// Slabs with free slots that are looked at for one that a cache may draw from.
-const LOOKS: usize = 8;
 /// The slot is somebody's.
 pub(super) const LIVE: u32 = 1 << 31;
 /// The bytes of the slot that were asked for.
@@ -53,16 +51,6 @@ struct SlabState {
     slots: u32,
     free: u32,
     bits: [u64; MAX_SLOTS / 64],
-}
-
-#[derive(Default)]
-struct Class {
-    partial: BTreeMap<usize, u32>,
-    /// The slab that slots were taken from last, if it has any left.
-    current: Option<u32>,
-    /// Slots of all slabs of the class, and those with their bit set.
-    slots: usize,
-    free: usize,
 }
 
 /// All slabs of a pool.
@@ -100,12 +88,17 @@ impl Slabs {
         };
         let id = match class.current.filter(may) {
             Some(id) => id,
-            None => class.partial.values().copied().take(LOOKS).find(may)?,
+            None if share => class.first()?,
+            None => class.first_for(drawer)?,
         };
         class.current = Some(id);
         let state = self.states[id as usize].as_mut()?;
-        if drawer != Drawer::NOBODY && self.records.owner(id) != drawer {
+        let start = state.start.addr().get();
+        let mut owner = self.records.owner(id);
+        if drawer != Drawer::NOBODY && owner != drawer {
+            class.pass_on(start, owner, drawer);
             self.records.set_owner(id, drawer);
+            owner = drawer;
         }
         let word = state.bits.iter().position(|&bits| bits != 0)?;
         let slot = word * 64 + state.bits[word].trailing_zeros() as usize;
@@ -113,7 +106,7 @@ impl Slabs {
         state.free -= 1;
         class.free -= 1;
         if state.free == 0 {
-            class.partial.remove(&state.start.addr().get());
+            class.partial.remove(&(owner.0, start));
             class.current = None;
         }
         // SAFETY: `slot < slots`, and the slab's block has that many slots of this length.
@@ -130,13 +123,22 @@ impl Slabs {
         state.bits[slot / 64] |= 1 << (slot % 64);
         state.free += 1;
         class.free += 1;
-        if state.free == 1 {
-            class.partial.insert(state.start.addr().get(), id);
-        }
-        if state.free == state.slots {
+        let (owner, start) = (self.records.owner(id), state.start.addr().get());
+        if state.free == state.slots && owner != Drawer::NOBODY {
+            // It may have had none free until now.
+            class.partial.remove(&(owner.0, start));
+            class.partial.insert((Drawer::NOBODY.0, start), id);
             self.records.set_owner(id, Drawer::NOBODY);
+        } else if state.free == 1 {
+            class.partial.insert((owner.0, start), id);
         }
         (state.free == state.slots && class.free > state.slots as usize).then_some(id)
+    }
+
+    /// Whether a class is better shared than made longer.
+    pub(super) fn has_plenty(&self, units: u32) -> bool {
+        let class = self.classes.get(units as usize - 1);
+        class.is_some_and(|class| class.has_plenty(units))
     }
 
     /// The next slab of a class: as long as what the class has already, within its bounds.
@@ -177,7 +179,8 @@ impl Slabs {
         let class = &mut self.classes[units as usize - 1];
         class.slots += slots;
         class.free += slots;
-        class.partial.insert(start.addr().get(), id as u32);
+        // Records that were used before are nobody's since their slab went.
+        class.partial.insert((Drawer::NOBODY.0, start.addr().get()), id as u32);
         self.records.start(id as u32)
     }
 
@@ -188,7 +191,9 @@ impl Slabs {
         let class = &mut self.classes[state.units as usize - 1];
         class.slots -= state.slots as usize;
         class.free -= state.slots as usize;
-        class.partial.remove(&state.start.addr().get());
+        class
+            .partial
+            .remove(&(self.records.owner(id).0, state.start.addr().get()));
         class.current = class.current.filter(|&current| current != id);
         self.records.remove(id);
         Some(Gone {
@@ -200,6 +205,11 @@ impl Slabs {
 
     /// A cache is gone.
     pub(super) fn forget(&mut self, drawer: Drawer) {
+        for class in &mut self.classes {
+            while let Some((start, _)) = class.first_of(drawer) {
+                class.pass_on(start, drawer, Drawer::NOBODY);
+            }
+        }
         self.records.forget(drawer);
     }
 
@@ -241,7 +251,8 @@ impl Slabs {
             state.length = (kept * state.units) as usize * GRANULE;
             state.free -= gone;
             if state.free == 0 {
-                class.partial.remove(&state.start.addr().get());
+                let owner = self.records.owner(id as u32);
+                class.partial.remove(&(owner.0, state.start.addr().get()));
                 class.current = class.current.filter(|&current| current as usize != id);
             }
             cut.push((id, state.start, state.block, kept * state.units));
@@ -284,6 +295,18 @@ impl Slabs {
                 states.iter().filter(|state| state.free > 0).count(),
                 "L3"
             );
+            for (&(owner, start), &id) in &class.partial {
+                let state = self.states[id as usize].as_ref();
+                assert!(
+                    state.is_some_and(|state| state.start.addr().get() == start && state.free > 0),
+                    "L3"
+                );
+                assert_eq!(self.records.owner(id), Drawer(owner), "L3");
+                assert!(
+                    owner == 0 || state.is_some_and(|state| state.free < state.slots),
+                    "L3: an empty slab is somebody's"
+                );
+            }
             for state in states {
                 let set: u32 = state.bits.iter().map(|bits| bits.count_ones()).sum();
                 assert_eq!(set, state.free);
@@ -305,7 +328,7 @@ impl Slabs {
         self.records.side_bytes()
             + self.states.capacity() * size_of::<Option<SlabState>>()
             + self.classes.capacity() * size_of::<Class>()
-            + partial * 2 * size_of::<(usize, u32)>()
+            + partial * 2 * size_of::<((u32, usize), u32)>()
     }
 }
 

@@ -42,7 +42,9 @@ impl State {
                 self.count_in(requested, bytes);
                 return Some(slot.ptr);
             }
-            if !self.add_slab(pool, units) {
+            if !share && self.slabs.has_plenty(units) {
+                share = true;
+            } else if !self.add_slab(pool, units) {
                 if share {
                     return None;
                 }
@@ -76,6 +78,16 @@ impl State {
             }
         }
         store.turn(units);
+    }
+
+    /// Folds this thread's counts before a block that its cache has no part in is counted: peaks of one thread are exact.
+    #[inline]
+    pub(super) fn fold_own(&mut self, pool: &Inner) {
+        local::with_store(pool.number, |store| {
+            if !store.drift.is_nothing() {
+                self.counters.fold(&mut store.drift);
+            }
+        });
     }
 
     /// One more slab of the class; whether there was room for it.

@@ -176,6 +176,7 @@ impl State {
         {
             pool.odd().insert(address, word);
         }
+        self.fold_own(pool);
         self.count_in(requested, bytes);
         let mut dirty = placed.dirty_from.min(requested)..placed.dirty_to.min(requested);
         if let Some(guard) = self.guard.as_mut() {
@@ -230,6 +231,7 @@ impl State {
         let region = self.regions.iter_mut().find(|region| std::ptr::eq(region.head(), here));
         if let Some(units) = region.and_then(|region| region.free(block)) {
             let bytes = units as usize * GRANULE;
+            self.fold_own(pool);
             self.count_out(pool, bytes - word.slack(), bytes);
         }
     }
@@ -237,6 +239,7 @@ impl State {
     /// Takes back the block at `ptr`, whose record says that it was freed.
     pub(super) fn take_back(&mut self, pool: &Inner, ptr: NonNull<u8>) {
         if let Some((requested, bytes)) = self.give_range_back(pool, ptr) {
+            self.fold_own(pool);
             self.count_out(pool, requested, bytes);
         }
     }

@@ -2,6 +2,7 @@
 
 mod decay;
 mod modes;
+mod owners;
 mod programs;
 mod regressions;
 mod threads;
