@@ -113,6 +113,26 @@ pub enum Error {
         /// What was looked for, and how to get it.
         reason: String,
     },
+    /// A device that is gone for good: nothing on it can be used or trusted any more.
+    #[error("{device} is lost: {reason}; what was on it is gone, and only a new process can use it again")]
+    DeviceLost {
+        /// Which one.
+        device: Device,
+        /// What the driver said.
+        reason: String,
+    },
+    /// A driver that refused a call.
+    #[error("{device}: {call} failed with {code}: {meaning}")]
+    Driver {
+        /// The device.
+        device: Device,
+        /// The call.
+        call: &'static str,
+        /// The driver's code.
+        code: i64,
+        /// What it stands for.
+        meaning: String,
+    },
     /// A view that is not contiguous where contiguous memory is needed.
     #[error(
         "{op}: the tensor is not contiguous (shape {shape:?}, strides {strides:?} elements); make a contiguous copy first"

@@ -19,6 +19,7 @@ mod backend;
 pub mod heap;
 pub mod pool;
 pub mod memory;
+mod transfer;
 pub mod tensor;
 pub mod io;
 pub mod dlpack;

@@ -12,8 +12,12 @@ use std::ptr::NonNull;
 
 use crate::device::Device;
 use crate::error::Result;
+use crate::pool::device::DeviceBlock;
 use crate::pool::{Init, MemoryPool, PoolPtr};
 use crate::sync::{AtomicBool, Ordering};
+
+/// Stands for the address of memory that has none here: nobody follows it, and it has every alignment that a pool gives.
+const NOWHERE: NonNull<u8> = NonNull::without_provenance(std::num::NonZero::new(2 << 20).unwrap());
 
 /// One owned byte range on one device.
 ///
@@ -30,6 +34,7 @@ pub struct DeviceMemory {
 enum Owner {
     Pool(#[expect(dead_code, reason = "dropped, never read: its drop returns the block")] PoolPtr<u8>),
     Foreign(#[expect(dead_code, reason = "dropped, never read: its drop is the deleter")] Box<dyn Send + Sync>),
+    Device(DeviceBlock),
 }
 
 // SAFETY: the range belongs to this value alone (M1), its owner is Send, and nothing here is tied to a thread.
@@ -53,6 +58,26 @@ impl DeviceMemory {
             exposed: AtomicBool::new(false),
             owner: Owner::Pool(block),
         })
+    }
+
+    /// A block of a device. Its address is where the host reaches it, if it does; else a number that stands for none.
+    pub(crate) fn of_device(block: DeviceBlock) -> Self {
+        Self {
+            ptr: block.host().unwrap_or(NOWHERE),
+            bytes: block.bytes(),
+            device: block.engine().device(),
+            readonly: false,
+            exposed: AtomicBool::new(false),
+            owner: Owner::Device(block),
+        }
+    }
+
+    /// The block of a device that it is.
+    pub(crate) fn device_block(&self) -> Option<&DeviceBlock> {
+        match &self.owner {
+            Owner::Device(block) => Some(block),
+            Owner::Pool(_) | Owner::Foreign(_) => None,
+        }
     }
 
     /// Memory that somebody else allocated. `keeper` is dropped, once, when the memory is no longer needed.
@@ -79,7 +104,7 @@ impl DeviceMemory {
         }
     }
 
-    /// Address of the first byte.
+    /// Address of the first byte, for who has found on [`device`](Self::device) that he can follow it.
     pub fn ptr(&self) -> NonNull<u8> {
         self.ptr
     }
@@ -101,7 +126,7 @@ impl DeviceMemory {
 
     /// Whether it is a block of a pool of this library.
     pub fn is_pooled(&self) -> bool {
-        matches!(self.owner, Owner::Pool(_))
+        matches!(self.owner, Owner::Pool(_) | Owner::Device(_))
     }
 
     /// Says that a raw pointer to the bytes has left Rust (M3): safe borrows are refused from now on.

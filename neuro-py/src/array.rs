@@ -66,7 +66,7 @@ impl PyTensor {
         dict.set_item("typestr", typestr)?;
         dict.set_item("shape", self.shape(py)?)?;
         dict.set_item("strides", self.strides(py)?)?;
-        dict.set_item("data", (self.data_ptr(), self.inner.is_readonly()))?;
+        dict.set_item("data", (self.data_ptr()?, self.inner.is_readonly()))?;
         Ok(dict)
     }
 }

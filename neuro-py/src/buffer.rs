@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 
 use crate::error::raise;
-use crate::tensor::PyTensor;
+use crate::tensor::{PyTensor, on_host};
 use crate::{dtype, shape};
 
 #[pymethods]
@@ -35,6 +35,7 @@ impl PyTensor {
         // SAFETY: writable, by the contract above. A view that is refused has no owner.
         unsafe { (*view).obj = ptr::null_mut() };
         let tensor = &slf.get().inner;
+        on_host(tensor, "buffer")?;
         check_flags(tensor, flags)?;
         let asked = |flag: c_int| flags & flag == flag;
         let dtype = tensor.dtype();

@@ -1,6 +1,9 @@
 //! Making tensors: empty, zeros, ones, full, in the default pool or in one that is named.
 
+use std::borrow::Cow;
+
 use neuro_core::{Device, DynTensor, Error, MemoryPool, Scalar};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -22,8 +25,7 @@ fn empty(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    check_device(device)?;
-    empty_in(pool_of(pool), shape, dtype, alignment)
+    empty_in(&pool_of(pool, device)?, shape, dtype, alignment)
 }
 
 /// Tensor of zeros.
@@ -40,8 +42,7 @@ fn zeros(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    check_device(device)?;
-    zeros_in(py, pool_of(pool), shape, dtype, alignment)
+    zeros_in(py, &pool_of(pool, device)?, shape, dtype, alignment)
 }
 
 /// Tensor of ones.
@@ -58,8 +59,7 @@ fn ones(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    check_device(device)?;
-    ones_in(py, pool_of(pool), shape, dtype, alignment)
+    ones_in(py, &pool_of(pool, device)?, shape, dtype, alignment)
 }
 
 /// Tensor with `value` everywhere.
@@ -76,24 +76,46 @@ fn full(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    check_device(device)?;
-    full_in(pool_of(pool), shape, value, dtype, alignment)
+    full_in(&pool_of(pool, device)?, shape, value, dtype, alignment)
 }
 
-fn pool_of<'a>(pool: Option<&'a Bound<'_, PyMemoryPool>>) -> &'a MemoryPool {
-    pool.map_or(MemoryPool::global(), |pool| &pool.get().inner)
+/// The pool that is named, or the default one of the device that is.
+pub(crate) fn pool_of<'a>(
+    pool: Option<&'a Bound<'_, PyMemoryPool>>,
+    device: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Cow<'a, MemoryPool>> {
+    let device = device.map(parse_device).transpose()?;
+    let Some(pool) = pool else {
+        return match device.unwrap_or_default() {
+            Device::Cpu => Ok(Cow::Borrowed(MemoryPool::global())),
+            device => MemoryPool::of_device(device).map(Cow::Owned).map_err(raise),
+        };
+    };
+    let pool = &pool.get().inner;
+    match device {
+        Some(device) if device != pool.device() => Err(PyValueError::new_err(format!(
+            "device {device} and a pool of {} were given; name one of them",
+            pool.device()
+        ))),
+        _ => Ok(Cow::Borrowed(pool)),
+    }
+}
+
+/// A device by its name.
+pub(crate) fn parse_device(device: &Bound<'_, PyAny>) -> PyResult<Device> {
+    device.cast::<PyString>()?.to_str()?.parse().map_err(raise)
 }
 
 /// Refuses every device but the host, by name.
 pub(crate) fn check_device(device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     let Some(device) = device else { return Ok(()) };
-    let device: Device = device.cast::<PyString>()?.to_str()?.parse().map_err(raise)?;
+    let device = parse_device(device)?;
     if device == Device::Cpu {
         return Ok(());
     }
     Err(raise(Error::Unavailable {
         what: format!("device {device}"),
-        reason: "this build knows host memory only; use device=\"cpu\"".to_owned(),
+        reason: "only host memory is exchanged; use device=\"cpu\"".to_owned(),
     }))
 }
 

@@ -13,7 +13,7 @@ use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 
 use neuro_core::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned};
-use neuro_core::{Arc, DeviceMemory, DynTensor};
+use neuro_core::{Arc, Device, DeviceMemory, DynTensor};
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -39,11 +39,17 @@ const CPU: (i32, i32) = (dlpack::DL_CPU, 0);
 impl PyTensor {
     /// The device type and number DLPack knows the memory by: (1, 0), the host.
     fn __dlpack_device__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        if let Device::Vulkan(ordinal) = self.inner.device() {
+            return (DL_VULKAN, ordinal).into_pyobject(py);
+        }
         static DEVICE: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
         let device = DEVICE.get_or_try_init(py, || CPU.into_pyobject(py).map(Bound::unbind))?;
         Ok(device.bind(py).clone())
     }
 }
+
+/// DLPack's number of Vulkan.
+const DL_VULKAN: i32 = 7;
 
 /// The arguments of `__dlpack__`: stream, max_version, dl_device, copy.
 pub(crate) type Request<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use neuro_core::MemoryPool;
+use neuro_core::{Device, MemoryPool};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -34,6 +34,8 @@ use crate::tensor::PyTensor;
 /// on_soft_limit: called with a PoolStats, as long as this object lives, on whichever thread allocates, in the middle of
 ///     that; it may free, trim, allocate and ask. What it raises goes to sys.unraisablehook.
 /// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
+/// device: where its memory lies: "cpu", or "vulkan:0" and the like, whose memory is the limit where none is given. Of the other
+///     options such a pool has none.
 #[pyclass(frozen, weakref, name = "MemoryPool", module = "neuro_memory")]
 pub(crate) struct PyMemoryPool {
     pub(crate) inner: MemoryPool,
@@ -46,9 +48,9 @@ impl PyMemoryPool {
     #[pyo3(
         signature = (
             limit=None, alignment=None, *, prefault=false, decay=Some(1.0), keep=None, soft_limit=None, on_soft_limit=None,
-            debug=false
+            debug=false, device=None
         ),
-        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False)"
+        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, device='cpu')"
     )]
     #[expect(clippy::too_many_arguments, reason = "they are keywords, each with a default")]
     fn new(
@@ -60,7 +62,31 @@ impl PyMemoryPool {
         soft_limit: Option<&Bound<'_, PyAny>>,
         on_soft_limit: Option<Bound<'_, PyAny>>,
         debug: bool,
+        device: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let device = device.map(create::parse_device).transpose()?.unwrap_or_default();
+        if device != Device::Cpu {
+            if prefault
+                || debug
+                || alignment.is_some()
+                || keep.is_some()
+                || soft_limit.is_some()
+                || on_soft_limit.is_some()
+            {
+                return Err(PyValueError::new_err(format!(
+                    "a pool of {device} has no option but its limit"
+                )));
+            }
+            let inner = match shape::bytes("limit", limit)? {
+                Some(limit) => MemoryPool::new_gpu(device, limit),
+                None => MemoryPool::of_device(device),
+            };
+            let inner = inner.map_err(raise)?;
+            return Ok(Self {
+                inner,
+                on_soft_limit: None,
+            });
+        }
         let decay = decay.map(seconds).transpose()?;
         let soft = soft_limit_of(shape::bytes("soft_limit", soft_limit)?, on_soft_limit)?;
         let mut inner = match shape::bytes("limit", limit)? {
@@ -84,6 +110,12 @@ impl PyMemoryPool {
             on_soft_limit = Some(callback);
         }
         Ok(Self { inner, on_soft_limit })
+    }
+
+    /// Where its memory lies: "cpu", "vulkan:0".
+    #[getter]
+    fn device(&self) -> String {
+        self.inner.device().to_string()
     }
 
     // The callable often names the pool: a cycle that the collector must see.

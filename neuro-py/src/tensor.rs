@@ -5,13 +5,14 @@
 //!
 //! What else a tensor can do stands with its subject: `index`, `element`, `array`, `buffer`, `dlpack`, `pickle`.
 
-use neuro_core::DynTensor;
-use pyo3::exceptions::PyValueError;
+use neuro_core::{Device, DynTensor};
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::error::raise;
-use crate::{dtype, element, shape};
+use crate::pool::PyMemoryPool;
+use crate::{create, dtype, element, shape};
 
 /// Work on more bytes than this releases the GIL; below, releasing costs more than the work.
 const DETACH_BYTES: usize = 64 << 10;
@@ -86,17 +87,41 @@ impl PyTensor {
         self.inner.nbytes()
     }
 
-    /// Where the memory lies: "cpu".
+    /// Where the memory lies: "cpu", "vulkan:0".
     #[getter]
     fn device(&self) -> String {
         self.inner.device().to_string()
     }
 
+    /// The tensor on another device, or in `pool`: itself if it is there, else a copy in row-major order. To a device the copy may
+    /// still be under way: what is done with it there is ordered behind. On the CPU it has arrived.
+    ///
+    /// device: "cpu", "vulkan:0" and the like; its default pool is used.
+    #[pyo3(signature = (device=None, *, pool=None))]
+    fn to(
+        slf: &Bound<'_, Self>,
+        device: Option<&Bound<'_, PyAny>>,
+        pool: Option<&Bound<'_, PyMemoryPool>>,
+    ) -> PyResult<Py<Self>> {
+        let (py, inner) = (slf.py(), &slf.get().inner);
+        if device.is_none() && pool.is_none() {
+            return Err(PyTypeError::new_err("to() needs a device or a pool"));
+        }
+        let target = create::pool_of(pool, device)?;
+        if pool.is_none() && target.device() == inner.device() {
+            return Ok(slf.clone().unbind());
+        }
+        // Never attached: it may wait for the device.
+        let moved = py.detach(|| inner.to_pool(&target)).map_err(raise)?;
+        Py::new(py, Self::from(moved))
+    }
+
     /// Address of the first element.
     #[getter]
-    pub(crate) fn data_ptr(&self) -> usize {
+    pub(crate) fn data_ptr(&self) -> PyResult<usize> {
+        on_host(&self.inner, "data_ptr")?;
         self.inner.storage().mark_exposed();
-        self.inner.data_ptr().expose_provenance()
+        Ok(self.inner.data_ptr().expose_provenance())
     }
 
     /// Largest power of two that divides the address, at most 2 MiB.
@@ -177,6 +202,9 @@ impl PyTensor {
             self.inner.dtype(),
             self.inner.device()
         );
+        if self.inner.device() != Device::Cpu {
+            return Ok(format!("Tensor({facts})"));
+        }
         // Without an element there still are lists, one for each index before the first dimension of length 0.
         let lists = self.inner.shape().iter().take_while(|&&dim| dim != 0);
         let entries = lists.fold(1usize, |entries, &dim| entries.saturating_mul(dim));
@@ -189,6 +217,16 @@ impl PyTensor {
             Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(format!("Tensor({facts})")),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Refuses memory that the processor cannot reach.
+pub(crate) fn on_host(tensor: &DynTensor, what: &str) -> PyResult<()> {
+    match tensor.device() {
+        Device::Cpu => Ok(()),
+        device => Err(PyBufferError::new_err(format!(
+            "{what}: the tensor is on {device}, where the processor does not reach it; call .to(\"cpu\") first"
+        ))),
     }
 }
 

@@ -34,7 +34,10 @@ pub(crate) mod sim;
 pub(crate) mod vulkan;
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
+
+use crate::device::Device;
 
 /// A stream of work of one device.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -95,22 +98,34 @@ pub(crate) struct Span {
     pub(crate) bytes: u64,
 }
 
-/// One piece of work. Offsets and lengths are multiples of 4.
+/// One piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
     /// As many bytes as both have; they do not overlap.
     Copy { from: Span, to: Span },
-    /// Every 4 bytes become `value`, in the byte order of the machine.
+    /// Every 4 bytes become `value`, in the byte order of the machine. Offset and length are multiples of 4.
     Fill { to: Span, value: u32 },
 }
 
-/// What a device is.
+/// What a pool has to know of a device.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    /// Offsets of blocks that any work can use are multiples of this.
-    pub(crate) alignment: u64,
     /// Longest slab.
     pub(crate) max_slab_bytes: u64,
+    /// Memory that it has.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Opens a device.
+///
+/// # Errors
+/// What was looked for, and how to get it.
+pub(crate) fn open(device: Device) -> Result<Box<dyn Backend>, String> {
+    match device {
+        Device::Cpu => Err("host memory needs no device".to_owned()),
+        Device::Cuda(_) => Err("this build has no CUDA".to_owned()),
+        Device::Vulkan(_) => Err("this build has no Vulkan".to_owned()),
+    }
 }
 
 /// Why a backend did not do what it was asked.
@@ -129,7 +144,7 @@ pub(crate) enum Refusal {
 }
 
 /// A device, as the pool and the transfers use it. The rules are above.
-pub(crate) trait Backend: Send + Sync + fmt::Debug {
+pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug {
     fn facts(&self) -> &Facts;
 
     /// # Errors

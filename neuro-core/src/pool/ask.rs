@@ -30,6 +30,9 @@ impl MemoryPool {
     /// The figures of this moment.
     pub fn stats(&self) -> PoolStats {
         let inner = self.inner();
+        if let Some(pool) = &inner.device {
+            return pool.stats();
+        }
         lock_state(inner).stats(inner)
     }
 
@@ -42,6 +45,9 @@ impl MemoryPool {
     /// steps of 2 MiB. Returns the bytes given back. Empties the threads' caches first.
     pub fn trim(&self, keep_bytes: usize) -> usize {
         let inner = self.inner();
+        if let Some(pool) = &inner.device {
+            return pool.trim() as usize;
+        }
         lock_state(inner).trim(inner, keep_bytes, usize::MAX)
     }
 

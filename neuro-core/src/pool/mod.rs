@@ -22,6 +22,7 @@ mod ask;
 mod asan;
 mod cache;
 mod depot;
+pub(crate) mod device;
 mod flush;
 mod free;
 mod gate;
@@ -53,8 +54,10 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
+use self::device::DevicePool;
 use self::options::Options;
 use self::pending::Pending;
 use self::record::{BlockWord, GRANULE};
@@ -111,6 +114,8 @@ struct Inner {
     odd: Mutex<HashMap<usize, BlockWord>>,
     /// Where the registry keeps it; read and written under the registry's lock.
     slot: AtomicUsize,
+    /// The pool of a device's memory that this stands for: then nothing else here is used.
+    device: Option<Arc<DevicePool>>,
 }
 
 impl Inner {
@@ -149,12 +154,12 @@ unsafe impl Sync for MemoryPool {}
 impl MemoryPool {
     /// A pool whose blocks take at most `limit_bytes` (rounded up to 64), together.
     pub fn new(limit_bytes: usize) -> Self {
-        Self::make(Some(limit_bytes))
+        Self::make(Some(limit_bytes), None)
     }
 
     /// A pool with no limit but the machine's.
     pub fn unlimited() -> Self {
-        Self::make(None)
+        Self::make(None, None)
     }
 
     /// The default pool, for those who name none: no limit, 64-byte alignment. Leave its options alone: everyone shares it.
@@ -163,7 +168,7 @@ impl MemoryPool {
         GLOBAL.get_or_init(MemoryPool::unlimited)
     }
 
-    fn make(limit: Option<usize>) -> Self {
+    fn make(limit: Option<usize>, device: Option<Arc<DevicePool>>) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let inner = Box::new(Inner {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -175,6 +180,7 @@ impl MemoryPool {
             state: Mutex::new(State::new(Options::new(limit))),
             odd: Mutex::new(HashMap::new()),
             slot: AtomicUsize::new(0),
+            device,
         });
         let pool = NonNull::from(Box::leak(inner));
         registry::enter(pool);

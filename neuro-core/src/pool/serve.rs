@@ -10,7 +10,7 @@ use super::slab::SMALL_UNITS;
 use super::state::check_alignment;
 use super::{Init, Inner, MemoryPool, PoolPtr, local, lock_state, reaper};
 use crate::backend::host::{STEP, os};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Small blocks asked for or freed without a cache after which a thread gets one.
 const NEWCOMER: u32 = 8;
@@ -68,6 +68,12 @@ impl MemoryPool {
     #[inline(never)]
     fn allocate_slowly(&self, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
         let inner = self.inner();
+        if let Some(pool) = &inner.device {
+            return Err(Error::Unavailable {
+                what: format!("an address in the memory of {}", pool.engine().device()),
+                reason: "the processor cannot reach it; make a tensor there instead".to_owned(),
+            });
+        }
         let units = bytes.div_ceil(GRANULE);
         let plain = alignment <= GRANULE && alignment.is_power_of_two();
         if plain && units > MEDIUM_UNITS as usize {

@@ -89,7 +89,7 @@ impl PoolStats {
         1.0 - self.largest_hole_bytes as f64 / self.hole_bytes as f64
     }
 
-    fn set_counters(&mut self, counters: &Counters) {
+    pub(super) fn set_counters(&mut self, counters: &Counters) {
         let Counters {
             requested,
             allocated,

@@ -12,6 +12,9 @@ impl DynTensor {
     /// # Errors
     /// As [`DynTensor::copy`]; [`Error::InvalidArgument`] for an alignment that the pool cannot give.
     pub fn copy_in(&self, pool: &MemoryPool, alignment: Option<usize>) -> Result<Self> {
+        if pool.device_pool().is_some() {
+            return self.to_pool(pool);
+        }
         self.check_host("copy")?;
         let geometry = Geometry::contiguous("copy", self.shape(), self.dtype)?;
         let copy = Self::allocate(pool, alignment, geometry, self.dtype, Init::Uninit)?;

@@ -1,12 +1,14 @@
 //! New tensors: in the default pool, or in a given one.
 
 use super::{DynTensor, Scalar};
+use crate::backend::Queue;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
+use crate::transfer;
 
 impl DynTensor {
     /// Elements of any value, in the default pool. Nothing is written: fill it, or copy into it.
@@ -24,7 +26,9 @@ impl DynTensor {
     pub fn empty_in(pool: &MemoryPool, alignment: Option<usize>, shape: &[usize], dtype: DType) -> Result<Self> {
         let geometry = Geometry::contiguous("empty", shape, dtype)?;
         let tensor = Self::allocate(pool, alignment, geometry, dtype, Init::Uninit)?;
-        tensor.settle();
+        if tensor.storage.device_block().is_none() {
+            tensor.settle();
+        }
         Ok(tensor)
     }
 
@@ -76,6 +80,9 @@ impl DynTensor {
     ) -> Result<Self> {
         let pattern = value.to_pattern("full", dtype)?;
         let geometry = Geometry::contiguous("full", shape, dtype)?;
+        if pool.device_pool().is_some() && !pattern.is_zero() {
+            return Self::full(shape, dtype, value)?.to_pool(pool);
+        }
         if pattern.is_zero() {
             return Self::allocate(pool, alignment, geometry, dtype, Init::Zeroed);
         }
@@ -113,6 +120,9 @@ impl DynTensor {
                 got: shape.to_vec(),
             });
         }
+        if pool.device_pool().is_some() {
+            return Self::from_slice(shape, values)?.to_pool(pool);
+        }
         let mut tensor = Self::allocate(pool, None, geometry, T::DTYPE, Init::Uninit)?;
         tensor.write_values_alone(values);
         Ok(tensor)
@@ -126,7 +136,17 @@ impl DynTensor {
         dtype: DType,
         init: Init,
     ) -> Result<Self> {
-        let memory = DeviceMemory::from_pool(pool, geometry.nbytes(dtype), alignment, init)?;
+        let bytes = geometry.nbytes(dtype);
+        let memory = match pool.device_pool() {
+            Some(pool) => {
+                let block = pool.allocate(bytes, alignment.unwrap_or(1), Queue::Compute)?;
+                if init == Init::Zeroed {
+                    transfer::zero(&block)?;
+                }
+                DeviceMemory::of_device(block)
+            }
+            None => DeviceMemory::from_pool(pool, bytes, alignment, init)?,
+        };
         Ok(Self::from_parts(Arc::new(memory), geometry, 0, dtype))
     }
 }

@@ -27,6 +27,7 @@ use crate::shape::Geometry;
 mod copy;
 #[deny(unsafe_code)]
 mod create;
+mod device;
 mod element;
 mod fill;
 #[deny(unsafe_code)]

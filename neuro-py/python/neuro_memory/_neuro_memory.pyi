@@ -75,6 +75,7 @@ class Tensor:
     def view(self, dtype: _DType) -> Tensor: ...
     def copy(self) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
+    def to(self, device: str | None = None, *, pool: MemoryPool | None = None) -> Tensor: ...
     def item(self) -> _Scalar: ...
     def tolist(self) -> Any: ...
     def fill(self, value: _Number) -> None: ...
@@ -216,7 +217,10 @@ class MemoryPool:
         soft_limit: SupportsIndex | None = None,
         on_soft_limit: Callable[[PoolStats], object] | None = None,
         debug: bool = False,
+        device: str | None = "cpu",
     ) -> MemoryPool: ...
+    @property
+    def device(self) -> str: ...
     @property
     def limit(self) -> int | None: ...
     @property
@@ -239,7 +243,7 @@ def empty(
     dtype: _DType = "float32",
     *,
     alignment: int | None = None,
-    device: Literal["cpu"] | None = "cpu",
+    device: str | None = "cpu",
     pool: MemoryPool | None = None,
 ) -> Tensor: ...
 def zeros(
@@ -247,7 +251,7 @@ def zeros(
     dtype: _DType = "float32",
     *,
     alignment: int | None = None,
-    device: Literal["cpu"] | None = "cpu",
+    device: str | None = "cpu",
     pool: MemoryPool | None = None,
 ) -> Tensor: ...
 def ones(
@@ -255,7 +259,7 @@ def ones(
     dtype: _DType = "float32",
     *,
     alignment: int | None = None,
-    device: Literal["cpu"] | None = "cpu",
+    device: str | None = "cpu",
     pool: MemoryPool | None = None,
 ) -> Tensor: ...
 def full(
@@ -264,7 +268,7 @@ def full(
     dtype: _DType = "float32",
     *,
     alignment: int | None = None,
-    device: Literal["cpu"] | None = "cpu",
+    device: str | None = "cpu",
     pool: MemoryPool | None = None,
 ) -> Tensor: ...
 def asarray(object: _Exchangeable, *, copy: bool | None = None) -> Tensor: ...

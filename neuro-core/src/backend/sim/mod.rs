@@ -39,6 +39,8 @@ struct State {
     /// Calls until one is refused; `None`: none is.
     fail_in: Option<u32>,
     lost: bool,
+    /// Whether the host reaches the device's own memory.
+    visible: bool,
     calls: Calls,
 }
 
@@ -51,10 +53,32 @@ pub(crate) struct Calls {
     pub(crate) wait: usize,
 }
 
+/// Words, so that it is aligned; used by bytes.
+#[derive(Debug)]
+struct Memory(Box<[u64]>);
+
+impl Memory {
+    fn new(bytes: u64) -> Self {
+        Self(vec![u64::from_ne_bytes([FRESH; 8]); bytes.div_ceil(8) as usize].into_boxed_slice())
+    }
+
+    fn bytes(&mut self, span: &Span) -> &mut [u8] {
+        let all = size_of_val(&*self.0);
+        // SAFETY: the bytes of the words, borrowed as these are. The host writes them through the slab's address only while
+        // tests have no work under way there.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), all) };
+        &mut bytes[span.offset as usize..(span.offset + span.bytes) as usize]
+    }
+
+    fn len(&self) -> u64 {
+        size_of_val(&*self.0) as u64
+    }
+}
+
 #[derive(Debug)]
 struct Held {
-    memory: Box<[u32]>,
-    kind: SlabKind,
+    memory: Memory,
+    reached: bool,
     shadow: Shadow,
 }
 
@@ -71,8 +95,8 @@ impl Sim {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             facts: Facts {
-                alignment: 256,
                 max_slab_bytes: 1 << 30,
+                memory_bytes: 1 << 30,
             },
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
@@ -85,6 +109,7 @@ impl Sim {
                 findings: Vec::new(),
                 fail_in: None,
                 lost: false,
+                visible: false,
                 calls: Calls::default(),
             }),
         }
@@ -108,13 +133,23 @@ impl Sim {
         self.state().limit = bytes;
     }
 
-    /// The n-th call from now that can be refused is.
+    /// The n-th call from now that can be refused is; 0: none.
     pub(crate) fn fail_nth(&self, n: u32) {
-        self.state().fail_in = Some(n);
+        self.state().fail_in = Some(n).filter(|&n| n > 0);
+    }
+
+    /// From now on the host reaches the device's own memory, or not.
+    pub(crate) fn set_visible(&self, visible: bool) {
+        self.state().visible = visible;
     }
 
     pub(crate) fn lose(&self) {
         self.state().lost = true;
+    }
+
+    /// The last number of a queue.
+    pub(crate) fn submitted(&self, queue: Queue) -> u64 {
+        self.state().queues[queue as usize].submitted
     }
 
     /// Slabs that were not given back.
@@ -173,26 +208,24 @@ impl State {
         true
     }
 
-    fn some_steps(&mut self) {
-        for _ in 0..self.next(4) {
-            self.step();
-        }
-    }
-
     fn perform(&mut self, op: &Op) {
-        let words = |span: &Span| (span.offset / 4) as usize..((span.offset + span.bytes) / 4) as usize;
         match op {
             Op::Fill { to, value } => {
                 if let Some(held) = self.slabs.get_mut(&to.slab) {
-                    held.memory[words(to)].fill(*value);
+                    let words = held.memory.bytes(to).chunks_exact_mut(4);
+                    words.for_each(|word| word.copy_from_slice(&value.to_ne_bytes()));
                 }
             }
             Op::Copy { from, to } => {
-                let Some(bytes) = self.slabs.get(&from.slab).map(|held| held.memory[words(from)].to_vec()) else {
+                let Some(bytes) = self
+                    .slabs
+                    .get_mut(&from.slab)
+                    .map(|held| held.memory.bytes(from).to_vec())
+                else {
                     return; // given back too early, which has been found
                 };
                 if let Some(held) = self.slabs.get_mut(&to.slab) {
-                    held.memory[words(to)].copy_from_slice(&bytes);
+                    held.memory.bytes(to).copy_from_slice(&bytes);
                 }
             }
         }
@@ -205,9 +238,8 @@ impl State {
             return;
         };
         let end = span.offset + span.bytes;
-        if end > held.memory.len() as u64 * 4 || !span.offset.is_multiple_of(4) || !span.bytes.is_multiple_of(4) {
-            self.findings
-                .push(format!("{event} uses {span:?} beyond its slab, or not by words"));
+        if end > held.memory.len() {
+            self.findings.push(format!("{event} uses {span:?} beyond its slab"));
             return;
         }
         if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {
@@ -236,17 +268,18 @@ impl Backend for Sim {
             return Err(Refusal::NoMemory);
         }
         state.calls.allocate += 1;
-        let bytes = bytes.next_multiple_of(4);
+        let bytes = bytes.next_multiple_of(8);
         state.last_slab += 1;
         state.used += bytes;
         let id = SlabId(state.last_slab);
-        let mut memory = vec![u32::from_ne_bytes([FRESH; 4]); (bytes / 4) as usize].into_boxed_slice();
-        let host = (kind != SlabKind::Device).then(|| NonNull::from(&mut memory[0]).cast());
+        let mut memory = Memory::new(bytes);
+        let reached = kind != SlabKind::Device || state.visible;
+        let host = reached.then(|| NonNull::from(&mut *memory.0).cast());
         state.slabs.insert(
             id,
             Held {
                 memory,
-                kind,
+                reached,
                 shadow: Shadow::new(bytes),
             },
         );
@@ -268,8 +301,8 @@ impl Backend for Sim {
                 slab.0
             ));
         }
-        held.memory.fill(u32::from_ne_bytes([GONE; 4]));
-        state.used -= held.memory.len() as u64 * 4;
+        held.memory.0.fill(u64::from_ne_bytes([GONE; 8]));
+        state.used -= held.memory.len();
     }
 
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
@@ -297,7 +330,14 @@ impl Backend for Sim {
         clock.0[line] = number;
         for op in ops {
             match *op {
-                Op::Fill { to, .. } => state.touch(to, Use::Write, event, &clock),
+                Op::Fill { to, .. } => {
+                    if !(to.offset | to.bytes).is_multiple_of(4) {
+                        state
+                            .findings
+                            .push(format!("{event} fills {to:?}, which are not whole words"));
+                    }
+                    state.touch(to, Use::Write, event, &clock);
+                }
                 Op::Copy { from, to } => {
                     if from.bytes != to.bytes {
                         state.findings.push(format!("{event} copies {from:?} to {to:?}"));
@@ -314,7 +354,10 @@ impl Backend for Sim {
         line.clocks.push(clock);
         line.submitted = number;
         line.todo.push_back((waits.to_vec(), ops.to_vec()));
-        state.some_steps();
+        // Less than is submitted, so that much is under way.
+        if state.next(3) == 0 {
+            state.step();
+        }
         Ok(Ticket { queue, number })
     }
 
@@ -324,7 +367,6 @@ impl Backend for Sim {
             return Err(Refusal::Lost("a test said so".to_owned()));
         }
         state.step();
-        state.some_steps();
         let number = state.queues[queue as usize].done;
         state.host_sees(Ticket { queue, number });
         Ok(number)
@@ -351,11 +393,7 @@ impl Backend for Sim {
         state.host.0[HOST] += 1;
         let (clock, count) = (state.host, state.host.0[HOST]);
         let event = Event { actor: HOST, count };
-        if state
-            .slabs
-            .get(&span.slab)
-            .is_some_and(|held| held.kind == SlabKind::Device)
-        {
+        if state.slabs.get(&span.slab).is_some_and(|held| !held.reached) {
             state
                 .findings
                 .push(format!("the host uses slab {}, which it cannot reach", span.slab.0));
@@ -367,6 +405,43 @@ impl Backend for Sim {
         if let Some(held) = self.state().slabs.get_mut(&span.slab) {
             held.shadow.forget(span.offset..span.offset + span.bytes);
         }
+    }
+}
+
+/// For tests that go on looking at a device that somebody else has.
+impl Backend for &'static Sim {
+    fn facts(&self) -> &Facts {
+        (**self).facts()
+    }
+
+    fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
+        (**self).allocate(bytes, kind)
+    }
+
+    unsafe fn free(&self, slab: SlabId) {
+        // SAFETY: forwarded contract.
+        unsafe { (**self).free(slab) }
+    }
+
+    unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
+        // SAFETY: forwarded contract.
+        unsafe { (**self).submit(queue, waits, ops) }
+    }
+
+    fn done(&self, queue: Queue) -> Result<u64, Refusal> {
+        (**self).done(queue)
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
+        (**self).wait(ticket)
+    }
+
+    fn host_uses(&self, span: Span, writes: bool) {
+        (**self).host_uses(span, writes);
+    }
+
+    fn handed_out(&self, span: Span) {
+        (**self).handed_out(span);
     }
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::dtype::Element;
 use crate::pool::MemoryPool;
 
+mod device;
 mod refuse;
 
 /// The values of a view, read one by one.

@@ -1,0 +1,142 @@
+//! `DeviceBlock`: a block of device memory, and work on it.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::planted::{Omission, omitted};
+use super::uses::{Access, Uses, Waits};
+use super::{DevicePool, Engine};
+use crate::backend::{Op, Queue, Span, Ticket};
+use crate::error::{Error, Result};
+use crate::heap;
+use crate::sync::global::{Mutex, MutexGuard, lock};
+
+/// A block. Dropping it gives the range back at once, behind the work that uses it; it waits for nothing.
+pub(crate) struct DeviceBlock {
+    pub(super) pool: Arc<DevicePool>,
+    pub(super) region: usize,
+    pub(super) block: heap::Block,
+    pub(super) span: Span,
+    /// Bytes asked for.
+    pub(super) requested: usize,
+    /// Where the host reaches it.
+    pub(super) host: Option<NonNull<u8>>,
+    pub(super) uses: Mutex<Uses>,
+}
+
+// SAFETY: the address is that of memory which is this block's alone; who uses it proves that he may where he does so.
+unsafe impl Send for DeviceBlock {}
+// SAFETY: as above; the rest is behind locks.
+unsafe impl Sync for DeviceBlock {}
+
+impl fmt::Debug for DeviceBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceBlock")
+            .field("device", &self.engine().device())
+            .field("span", &self.span)
+            .field("uses", &*self.uses())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DeviceBlock {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        self.pool.engine()
+    }
+
+    /// Bytes asked for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.requested
+    }
+
+    /// Where the host reaches it, if it does.
+    pub(crate) fn host(&self) -> Option<NonNull<u8>> {
+        self.host
+    }
+
+    /// `bytes` bytes of it from `offset` on.
+    pub(crate) fn part(&self, offset: usize, bytes: usize) -> Span {
+        debug_assert!(offset + bytes <= self.span.bytes as usize);
+        Span {
+            slab: self.span.slab,
+            offset: self.span.offset + offset as u64,
+            bytes: bytes as u64,
+        }
+    }
+
+    /// All of it, what was not asked for included.
+    pub(crate) fn whole(&self) -> Span {
+        self.span
+    }
+
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        lock(&self.uses)
+    }
+
+    /// What the host waits for before it uses the block.
+    pub(crate) fn waits_of_host(&self, access: Access) -> Waits {
+        self.uses().waits_of_host(access)
+    }
+
+    /// The last work of each queue that may use it is known to be done.
+    pub(crate) fn is_idle(&self) -> bool {
+        super::engine::is_done(&self.uses().last(), &self.engine().done())
+    }
+}
+
+/// Submits work on blocks of one device, ordered behind what else uses them, and `after`.
+///
+/// # Errors
+/// [`Error::DeviceLost`], [`Error::Driver`]; nothing is under way then.
+///
+/// # Safety
+/// `ops` use bytes of these blocks, as it says, and other bytes only that nothing else uses, whose slabs stay until the work is
+/// done.
+pub(crate) unsafe fn submit(
+    queue: Queue,
+    blocks: &[(&DeviceBlock, Access)],
+    after: &[Ticket],
+    ops: &[Op],
+) -> Result<Ticket> {
+    let Some((first, _)) = blocks.first() else {
+        return Err(Error::InvalidArgument {
+            op: "submit",
+            what: "no block is used".to_owned(),
+        });
+    };
+    // In one order, so that two submissions do not wait for each other; and each block once, written if it is at all.
+    let mut sorted: SmallVec<[(&DeviceBlock, Access); 4]> = blocks.iter().copied().collect();
+    sorted.sort_by_key(|(block, access)| (std::ptr::from_ref(*block).addr(), *access == Access::Read));
+    sorted.dedup_by_key(|(block, _)| std::ptr::from_ref(*block));
+    let mut held: SmallVec<[(MutexGuard<'_, Uses>, Access); 4]> =
+        sorted.iter().map(|(block, access)| (block.uses(), *access)).collect();
+    let mut waits: Waits = after.iter().copied().collect();
+    for (uses, access) in &held {
+        uses.waits_of(queue, *access, &mut waits);
+    }
+    let engine = first.engine();
+    // SAFETY: by contract; the blocks' own order is in `waits`, and they stay until the work is done: freed, they are handed out
+    // again behind it, and their slabs stay behind it, too.
+    let ticket = unsafe { engine.backend().submit(queue, &waits, ops) }.map_err(|refusal| engine.error(refusal))?;
+    for (uses, access) in &mut held {
+        let omission = match access {
+            Access::Read => Omission::NoteRead,
+            Access::Write => Omission::NoteWrite,
+        };
+        if !omitted(omission) {
+            uses.note(ticket, *access);
+        }
+    }
+    Ok(ticket)
+}
+
+impl Drop for DeviceBlock {
+    fn drop(&mut self) {
+        let last = self.uses().last();
+        self.pool
+            .take_back(self.region, self.block, self.requested, self.span.bytes as usize, last);
+    }
+}

@@ -1,0 +1,173 @@
+//! `Engine`: a device that is in use. Its backend, how far its queues are known to be, slabs that stay until work is done, and the
+//! staging rings.
+//!
+//! Invariants:
+//! - E1: `done` of a queue is at most what the backend has said.
+//! - E2: a slab that is kept until some work is done is given back when that work is known to be done, or never.
+//!
+//! Calls of the driver are made with no lock of a pool held.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::planted::{Omission, omitted};
+use super::ring::Ring;
+use super::uses::Numbers;
+use crate::backend::{Backend, QUEUES, Refusal, SlabId, SlabKind, Ticket};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::sync::global::{Mutex, lock};
+
+pub(crate) struct Engine {
+    device: Device,
+    backend: Box<dyn Backend>,
+    done: [AtomicU64; QUEUES.len()],
+    kept: Mutex<Vec<Kept>>,
+    upload: Ring,
+    download: Ring,
+}
+
+/// A slab that work still uses.
+struct Kept {
+    slab: SlabId,
+    until: Numbers,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("device", &self.device)
+            .field("done", &self.done())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn is_done(until: &Numbers, done: &Numbers) -> bool {
+    until.iter().zip(done).all(|(until, done)| until <= done)
+}
+
+impl Engine {
+    pub(crate) fn new(device: Device, backend: Box<dyn Backend>) -> Self {
+        Self {
+            device,
+            backend,
+            done: Default::default(),
+            kept: Mutex::new(Vec::new()),
+            upload: Ring::new(SlabKind::Upload),
+            download: Ring::new(SlabKind::Readback),
+        }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Staging on the way to the device.
+    pub(crate) fn upload_ring(&self) -> &Ring {
+        &self.upload
+    }
+
+    /// Staging on the way to the host.
+    pub(crate) fn download_ring(&self) -> &Ring {
+        &self.download
+    }
+
+    /// How far the queues are known to be. Asks nobody.
+    pub(crate) fn done(&self) -> Numbers {
+        // Acquire: whoever sees that work is done may use what it wrote.
+        std::array::from_fn(|queue| self.done[queue].load(Ordering::Acquire))
+    }
+
+    /// Asks how far the queues are, and lets go of what nothing uses any more.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub(crate) fn poll(&self) -> Result<Numbers> {
+        for queue in QUEUES {
+            let done = self.backend.done(queue).map_err(|refusal| self.error(refusal))?;
+            self.done[queue as usize].fetch_max(done, Ordering::AcqRel);
+        }
+        let done = self.done();
+        self.sweep(&done);
+        Ok(done)
+    }
+
+    /// Waits until the tickets are done.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub(crate) fn wait(&self, tickets: &[Ticket]) -> Result<()> {
+        for ticket in tickets {
+            let done = &self.done[ticket.queue as usize];
+            if done.load(Ordering::Acquire) < ticket.number {
+                self.backend.wait(*ticket).map_err(|refusal| self.error(refusal))?;
+                done.fetch_max(ticket.number, Ordering::AcqRel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a slab back as soon as all work up to `until` is done. Waits for nothing.
+    pub(crate) fn retire(&self, slab: SlabId, until: Numbers) {
+        if is_done(&until, &self.done()) || omitted(Omission::SlabInUse) {
+            // SAFETY: the pool has no block of it, and no work that is not done uses it.
+            unsafe { self.backend.free(slab) };
+            return;
+        }
+        lock(&self.kept).push(Kept { slab, until });
+    }
+
+    /// Lets go of what is kept for work that is done.
+    fn sweep(&self, done: &Numbers) {
+        let mut kept = lock(&self.kept);
+        let (gone, stay) = std::mem::take(&mut *kept)
+            .into_iter()
+            .partition(|kept| is_done(&kept.until, done));
+        *kept = stay;
+        drop(kept);
+        let gone: Vec<Kept> = gone;
+        for Kept { slab, .. } in gone {
+            // SAFETY: as in `retire`.
+            unsafe { self.backend.free(slab) };
+        }
+    }
+
+    /// Waits for work, and lets go of all that was kept for it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    #[cfg(test)]
+    pub(crate) fn finish(&self, until: &Numbers) -> Result<()> {
+        let tickets = QUEUES
+            .iter()
+            .zip(until)
+            .map(|(&queue, &number)| Ticket { queue, number });
+        self.wait(&tickets.filter(|ticket| ticket.number > 0).collect::<Vec<_>>())?;
+        self.sweep(&self.done());
+        Ok(())
+    }
+
+    /// What the caller is told of a refusal; `NoMemory` is the pool's to tell.
+    pub(crate) fn error(&self, refusal: Refusal) -> Error {
+        let device = self.device;
+        match refusal {
+            Refusal::Lost(reason) => Error::DeviceLost { device, reason },
+            Refusal::NoMemory => Error::Driver {
+                device,
+                call: "allocate",
+                code: 0,
+                meaning: "the device has no memory left".to_owned(),
+            },
+            Refusal::Call { call, code, meaning } => Error::Driver {
+                device,
+                call,
+                code,
+                meaning,
+            },
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The devices of this process that are in use, and the pools of their memory that are public.
+
+use std::sync::Arc;
+
+use super::{DevicePool, Engine};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::pool::MemoryPool;
+use crate::sync::global::{Mutex, lock};
+
+/// Opened once each, and kept to the end of the process: what is on a device may outlive every handle.
+static ENGINES: Mutex<Vec<Arc<Engine>>> = Mutex::new(Vec::new());
+
+/// The device, opened if it was not.
+///
+/// # Errors
+/// [`Error::Unavailable`] with what was looked for.
+fn engine_of(device: Device) -> Result<Arc<Engine>> {
+    let mut engines = lock(&ENGINES);
+    if let Some(engine) = engines.iter().find(|engine| engine.device() == device) {
+        return Ok(Arc::clone(engine));
+    }
+    let unavailable = |reason: String| Error::Unavailable {
+        what: device.to_string(),
+        reason,
+    };
+    let backend = crate::backend::open(device).map_err(unavailable)?;
+    let engine = Arc::new(Engine::new(device, backend));
+    engines.push(Arc::clone(&engine));
+    Ok(engine)
+}
+
+impl MemoryPool {
+    /// A pool of `device`'s memory, whose blocks take at most `limit_bytes` (rounded down to 256) together. For the CPU it is
+    /// [`MemoryPool::new`].
+    ///
+    /// Blocks are reused in the order of the device's work: a freed one may be handed out again while that work is under way, and
+    /// what comes next on it is ordered behind.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where there is no such device, with what was looked for.
+    pub fn new_gpu(device: Device, limit_bytes: usize) -> Result<Self> {
+        if device == Device::Cpu {
+            return Ok(Self::new(limit_bytes));
+        }
+        let pool = DevicePool::new(engine_of(device)?, limit_bytes as u64);
+        Ok(Self::make(Some(limit_bytes), Some(pool)))
+    }
+
+    /// The pool that tensors on `device` come from where none is named: its limit is the device's memory.
+    ///
+    /// # Errors
+    /// As [`MemoryPool::new_gpu`].
+    pub fn of_device(device: Device) -> Result<Self> {
+        static POOLS: Mutex<Vec<MemoryPool>> = Mutex::new(Vec::new());
+        if device == Device::Cpu {
+            return Ok(Self::global().clone());
+        }
+        let mut pools = lock(&POOLS);
+        if let Some(pool) = pools.iter().find(|pool| pool.device() == device) {
+            return Ok(pool.clone());
+        }
+        let bytes = engine_of(device)?.backend().facts().memory_bytes;
+        let pool = Self::new_gpu(device, usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        pools.push(pool.clone());
+        Ok(pool)
+    }
+
+    /// Where its memory lies.
+    pub fn device(&self) -> Device {
+        self.device_pool().map_or(Device::Cpu, |pool| pool.engine().device())
+    }
+
+    pub(crate) fn device_pool(&self) -> Option<&Arc<DevicePool>> {
+        self.inner().device.as_ref()
+    }
+
+    /// A pool of a device that a test has made.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn of_engine(engine: Arc<Engine>, limit_bytes: usize) -> Self {
+        Self::make(Some(limit_bytes), Some(DevicePool::new(engine, limit_bytes as u64)))
+    }
+}

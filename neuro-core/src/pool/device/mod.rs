@@ -1,0 +1,170 @@
+//! Pools of device memory: blocks from a few slabs, reused in the order of the device's work, without waiting for it.
+//!
+//! ```text
+//! block freed        uses known: nothing under way       idle: anybody's
+//!                    work of one queue                    tagged with it: at once for work of that queue; others wait for it
+//!                    work of several                      pending, until it is done
+//! ```
+//!
+//! - `engines.rs`: devices that are in use, and the public side; `ring.rs`: staging memory; `uses.rs`: which work uses a block; `region.rs`: a slab and its heap, with the tags; `engine.rs`: the device, and what has
+//!   to stay; `block.rs`: a block, and work on it; `place.rs`: where a request is served from, and what is tried before it
+//!   is refused; `planted.rs`: what tests leave out.
+//!
+//! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
+
+mod block;
+mod engine;
+mod engines;
+mod place;
+mod planted;
+mod region;
+mod ring;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod uses;
+
+use std::sync::Arc;
+
+use self::region::{GRANULE, Region};
+use self::uses::Numbers;
+use super::PoolStats;
+use crate::heap::Block;
+use crate::ledger::{Counters, Usage};
+use crate::sync::global::{Mutex, MutexGuard, lock};
+
+pub(crate) use self::block::{DeviceBlock, submit};
+pub(crate) use self::engine::Engine;
+#[cfg(test)]
+pub(crate) use self::planted::without;
+pub(crate) use self::planted::{Omission, omitted};
+pub(crate) use self::ring::{CHUNK, Chunk};
+pub(crate) use self::uses::Access;
+
+/// A pool of one device's memory. Lives as long as a handle or a block of it.
+#[derive(Debug)]
+pub(crate) struct DevicePool {
+    engine: Arc<Engine>,
+    /// Most bytes of slabs.
+    limit: u64,
+    /// Held while the device is asked for a slab.
+    growth: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// A region keeps its place; a place may be vacant.
+    regions: Vec<Option<Region>>,
+    /// Freed blocks that work of several queues uses.
+    pending: Vec<Pending>,
+    counters: Counters,
+    committed: Usage,
+}
+
+#[derive(Debug)]
+struct Pending {
+    region: usize,
+    block: Block,
+    last: Numbers,
+}
+
+impl DevicePool {
+    /// A pool of at most `limit` bytes.
+    pub(crate) fn new(engine: Arc<Engine>, limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            limit,
+            growth: Mutex::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Gives slabs in which nothing is live, nor used by work that is not done, back to the device. Bytes given back.
+    pub(crate) fn trim(&self) -> u64 {
+        // Without an answer from the device nothing can be known to be done.
+        let done = self.engine.poll().unwrap_or_else(|_| self.engine.done());
+        let mut gone = Vec::new();
+        {
+            let mut state = self.state();
+            state.reclaim(&done);
+            for at in 0..state.regions.len() {
+                let Some(region) = state.regions[at].take_if(|region| region.is_empty()) else {
+                    continue;
+                };
+                state.committed.remove(region.slab.bytes as usize);
+                gone.push(region);
+            }
+        }
+        gone.iter()
+            .for_each(|region| self.engine.retire(region.slab.id, *region.behind()));
+        gone.iter().map(|region| region.slab.bytes).sum()
+    }
+
+    /// The pool's figures.
+    pub(crate) fn stats(&self) -> PoolStats {
+        let state = self.state();
+        let mut stats = PoolStats {
+            limit_bytes: usize::try_from(self.limit).ok(),
+            alignment: GRANULE as usize,
+            regions: state.regions.iter().flatten().count(),
+            ..PoolStats::default()
+        };
+        stats.set_counters(&state.counters);
+        stats.committed_bytes = state.committed.current;
+        stats.peak_committed_bytes = state.committed.peak;
+        stats.total_committed_bytes = state.committed.total;
+        (stats.reserved_bytes, stats.peak_reserved_bytes) = (stats.committed_bytes, stats.peak_committed_bytes);
+        stats.total_reserved_bytes = stats.total_committed_bytes;
+        stats.side_bytes = size_of::<Self>() + state.regions.capacity() * size_of::<Option<Region>>();
+        for heap in state.regions.iter().flatten().map(Region::heap) {
+            stats.side_bytes += heap.side_bytes();
+            stats.free_runs += heap.free_runs();
+            stats.largest_free_bytes = stats
+                .largest_free_bytes
+                .max((u64::from(heap.largest_free()) * GRANULE) as usize);
+            stats.hole_bytes += (u64::from(heap.free_units() - (heap.capacity() - heap.top())) * GRANULE) as usize;
+            stats.largest_hole_bytes = stats
+                .largest_hole_bytes
+                .max((u64::from(heap.largest_hole()) * GRANULE) as usize);
+        }
+        stats
+    }
+}
+
+impl State {
+    /// Takes up what is done: blocks that were pending, and ranges that queues used.
+    fn reclaim(&mut self, done: &Numbers) {
+        let State { regions, pending, .. } = self;
+        pending.retain(|pending| {
+            let region = regions[pending.region].as_mut();
+            !region.is_some_and(|region| region.free(pending.block, &pending.last, done))
+        });
+        regions.iter_mut().flatten().for_each(|region| region.reclaim(done));
+    }
+}
+
+impl Drop for DevicePool {
+    /// Waits for nothing: slabs that work still uses go when it is done.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (at, region) in state.regions.iter().enumerate() {
+            let Some(region) = region else { continue };
+            let mut until = *region.behind();
+            for pending in state.pending.iter().filter(|pending| pending.region == at) {
+                until
+                    .iter_mut()
+                    .zip(pending.last)
+                    .for_each(|(until, last)| *until = last.max(*until));
+            }
+            self.engine.retire(region.slab.id, until);
+        }
+    }
+}

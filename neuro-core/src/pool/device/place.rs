@@ -1,0 +1,234 @@
+//! Where a request is served from, and what is tried before it is refused.
+//!
+//! In this order: ranges that are idle, or that the request's own queue used last; the same after asking the device what is
+//! done; ranges that other queues used, behind their work; one more slab; empty slabs out of the way, and a slab again; then it
+//! waits for work that is under way. Only when none is left, it is refused.
+
+use std::sync::Arc;
+
+use super::planted::{Omission, omitted};
+use super::region::{GRANULE, Region};
+use super::uses::{Numbers, Uses};
+use super::{DeviceBlock, DevicePool, Pending, State};
+use crate::backend::{QUEUES, Queue, Refusal, SlabKind, Span, Ticket};
+use crate::error::{Error, Result};
+use crate::heap::Block;
+use crate::sync::global::{Mutex, lock};
+
+/// A slab is this long, and later ones longer, up to [`MOST`], so that a few suffice.
+const LEAST: u64 = 64 << 20;
+const MOST: u64 = 1 << 30;
+/// Alignments a pool of device memory can give: powers of two up to this.
+const MAX_ALIGNMENT: usize = 2 << 20;
+
+struct Found {
+    region: usize,
+    block: Block,
+    behind: Option<Ticket>,
+}
+
+impl DevicePool {
+    /// A block of `bytes` bytes, whose first use will probably be on `queue`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] with the pool's figures; [`Error::InvalidArgument`] for an alignment that is no power of two up to
+    /// 2 MiB; [`Error::DeviceLost`].
+    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize, alignment: usize, queue: Queue) -> Result<DeviceBlock> {
+        if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
+            return Err(Error::InvalidArgument {
+                op: "allocate",
+                what: format!("alignment {alignment} B is not a power of two up to {MAX_ALIGNMENT} B"),
+            });
+        }
+        let refused = || self.out_of_memory(bytes, alignment);
+        let units = u32::try_from((bytes.max(1) as u64).div_ceil(GRANULE)).map_err(|_| refused())?;
+        let align = (alignment as u64 / GRANULE).max(1) as u32;
+        let at_once = self.state().find(units, align, &[queue]);
+        let found = match at_once {
+            Some(found) => found,
+            None => self.find_at_last(units, align, queue)?.ok_or_else(refused)?,
+        };
+        Ok(self.hand_out(found, units, bytes))
+    }
+
+    fn hand_out(self: &Arc<Self>, found: Found, units: u32, requested: usize) -> DeviceBlock {
+        let span_bytes = u64::from(units) * GRANULE;
+        let mut state = self.state();
+        state.counters.add_block(requested, span_bytes as usize);
+        // The region stays while it has this block.
+        let slab = state.regions[found.region].as_ref().map(|region| region.slab);
+        drop(state);
+        let offset = u64::from(found.block.offset) * GRANULE;
+        let span = Span {
+            slab: slab.map_or(crate::backend::SlabId(0), |slab| slab.id),
+            offset,
+            bytes: span_bytes,
+        };
+        self.engine().backend().handed_out(span);
+        DeviceBlock {
+            pool: Arc::clone(self),
+            region: found.region,
+            block: found.block,
+            span,
+            requested,
+            // SAFETY: the block lies within its slab.
+            host: slab
+                .and_then(|slab| slab.host)
+                .map(|host| unsafe { host.add(offset as usize) }),
+            uses: Mutex::new(Uses::behind(found.behind)),
+        }
+    }
+
+    /// What is tried when no range is idle or the queue's own.
+    #[cold]
+    fn find_at_last(&self, units: u32, align: u32, queue: Queue) -> Result<Option<Found>> {
+        let done = self.engine().poll()?;
+        {
+            let mut state = self.state();
+            state.reclaim(&done);
+            let found = state
+                .find(units, align, &[queue])
+                .or_else(|| state.find(units, align, &QUEUES));
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        // Others may take what this makes free, so each step looks again.
+        for trim_first in [false, true] {
+            if trim_first && self.trim() == 0 {
+                break;
+            }
+            // One thread at a time asks the device; who waited for another finds what that one got.
+            let growing = lock(&self.growth);
+            let found = self.state().find(units, align, &QUEUES);
+            if found.is_some() {
+                return Ok(found);
+            }
+            if self.grow(units)? {
+                let found = self.state().find(units, align, &QUEUES);
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            drop(growing);
+        }
+        loop {
+            let done = self.engine().done();
+            let mut state = self.state();
+            state.reclaim(&done);
+            let found = state.find(units, align, &QUEUES);
+            let next = state.next_to_finish(&done);
+            drop(state);
+            match next {
+                Some(until) if found.is_none() => self.engine().wait(&[until])?,
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// One more slab, with room for `units`; false where the limit or the device leaves none. The caller has the lock `growth`.
+    fn grow(&self, units: u32) -> Result<bool> {
+        let need = u64::from(units) * GRANULE;
+        let longest = self
+            .engine()
+            .backend()
+            .facts()
+            .max_slab_bytes
+            .min(u64::from(u32::MAX) * GRANULE);
+        let mut want = {
+            let state = self.state();
+            let taken = state.committed.current as u64;
+            let room = self.limit.saturating_sub(taken).min(longest) / GRANULE * GRANULE;
+            if room < need {
+                return Ok(false);
+            }
+            let slabs = state.regions.iter().flatten().count() as u32;
+            (LEAST << slabs.min(8)).min(MOST).max(need).min(room)
+        };
+        let slab = loop {
+            match self.engine().backend().allocate(want, SlabKind::Device) {
+                Err(Refusal::NoMemory) if want > need => want = (want / 2).max(need).next_multiple_of(GRANULE),
+                other => break other,
+            }
+        };
+        let mut state = self.state();
+        match slab {
+            Ok(slab) => {
+                state.committed.add(slab.bytes as usize);
+                let region = Some(Region::new(slab));
+                match state.regions.iter().position(Option::is_none) {
+                    Some(vacant) => state.regions[vacant] = region,
+                    None => state.regions.push(region),
+                }
+                Ok(true)
+            }
+            Err(Refusal::NoMemory) => Ok(false),
+            Err(refusal) => Err(self.engine().error(refusal)),
+        }
+    }
+
+    /// A block's range comes back, which work up to `last` may still use.
+    pub(super) fn take_back(&self, region: usize, block: Block, requested: usize, bytes: usize, last: Numbers) {
+        let done = self.engine().done();
+        let mut state = self.state();
+        state.counters.remove_block(requested, bytes);
+        let last = if omitted(Omission::TagOfFreed) {
+            Numbers::default()
+        } else {
+            last
+        };
+        let freed = state.regions[region]
+            .as_mut()
+            .is_some_and(|region| region.free(block, &last, &done));
+        if !freed {
+            state.pending.push(Pending { region, block, last });
+        }
+    }
+
+    #[cold]
+    fn out_of_memory(&self, asked: usize, alignment: usize) -> Error {
+        Error::OutOfMemory {
+            device: self.engine().device(),
+            asked,
+            alignment,
+            figures: Box::new(self.stats().into()),
+            cause: None,
+        }
+    }
+}
+
+impl State {
+    /// A range that is idle, or that one of `queues` used last, the first first.
+    fn find(&mut self, units: u32, align: u32, queues: &[Queue]) -> Option<Found> {
+        for &queue in queues {
+            for (at, region) in self.regions.iter_mut().enumerate() {
+                let Some((block, behind)) = region.as_mut().and_then(|region| region.allocate(units, align, queue))
+                else {
+                    continue;
+                };
+                let behind = behind.filter(|_| !omitted(Omission::BehindOfReused));
+                return Some(Found {
+                    region: at,
+                    block,
+                    behind,
+                });
+            }
+        }
+        None
+    }
+
+    /// Some work that is not done and that free or pending ranges are behind.
+    fn next_to_finish(&self, done: &Numbers) -> Option<Ticket> {
+        let pending = self.pending.iter().map(|pending| &pending.last);
+        let free = self.regions.iter().flatten().map(Region::behind);
+        for last in pending.chain(free) {
+            for queue in QUEUES {
+                if last[queue as usize] > done[queue as usize] {
+                    let number = last[queue as usize];
+                    return Some(Ticket { queue, number });
+                }
+            }
+        }
+        None
+    }
+}

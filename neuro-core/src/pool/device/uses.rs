@@ -1,0 +1,135 @@
+//! `Uses`: which work uses a block, so that the next can be ordered behind it.
+//!
+//! Between reads there is no order. A read is ordered behind the last write; a write behind that and behind the last read of each
+//! queue, of which one number suffices, since a queue does its work in order (B1). Work of the same queue needs no wait.
+//!
+//! Invariant U1: every piece of work on the block that may not be done is `written`, or at most `read` of its queue, or is ordered
+//! before one of these.
+
+use smallvec::SmallVec;
+
+use super::planted::{Omission, omitted};
+use crate::backend::{QUEUES, Queue, Ticket};
+
+/// Numbers of tickets by queue; 0 is before all work.
+pub(crate) type Numbers = [u64; QUEUES.len()];
+
+/// The tickets that a piece of work waits for.
+pub(crate) type Waits = SmallVec<[Ticket; QUEUES.len()]>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Uses {
+    written: Option<Ticket>,
+    read: Numbers,
+}
+
+impl Uses {
+    /// Of a block whose bytes were used up to `last` by others before.
+    pub(crate) fn behind(last: Option<Ticket>) -> Self {
+        Self {
+            written: last,
+            read: Numbers::default(),
+        }
+    }
+
+    /// Adds to `waits` what work of `queue` has to wait for.
+    pub(crate) fn waits_of(&self, queue: Queue, access: Access, waits: &mut Waits) {
+        if let Some(ticket) = self.written
+            && !omitted(Omission::WaitForWrite)
+        {
+            add(waits, queue, ticket);
+        }
+        if access == Access::Write && !omitted(Omission::WaitForReads) {
+            for (other, &number) in QUEUES.iter().zip(&self.read) {
+                add(waits, queue, Ticket { queue: *other, number });
+            }
+        }
+    }
+
+    /// Writes down work that was just submitted.
+    pub(crate) fn note(&mut self, ticket: Ticket, access: Access) {
+        match access {
+            Access::Read => self.read[ticket.queue as usize] = ticket.number,
+            Access::Write => *self = Uses::behind(Some(ticket)),
+        }
+    }
+
+    /// The last number of each queue that may still use the block.
+    pub(crate) fn last(&self) -> Numbers {
+        let mut last = self.read;
+        if let Some(ticket) = self.written {
+            let number = &mut last[ticket.queue as usize];
+            *number = ticket.number.max(*number);
+        }
+        last
+    }
+
+    /// What the host has to wait for before it reads or writes.
+    pub(crate) fn waits_of_host(&self, access: Access) -> Waits {
+        let mut waits = Waits::new();
+        waits.extend(self.written);
+        if access == Access::Write {
+            let readers = QUEUES.iter().zip(&self.read).filter(|(_, number)| **number > 0);
+            waits.extend(readers.map(|(&queue, &number)| Ticket { queue, number }));
+        }
+        waits
+    }
+}
+
+/// Adds a ticket of another queue; of each queue the last suffices.
+fn add(waits: &mut Waits, queue: Queue, ticket: Ticket) {
+    if ticket.queue == queue || ticket.number == 0 {
+        return;
+    }
+    match waits.iter_mut().find(|other| other.queue == ticket.queue) {
+        Some(_) if omitted(Omission::LastOfQueue) => {}
+        Some(other) => other.number = other.number.max(ticket.number),
+        None => waits.push(ticket),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn ticket(queue: Queue, number: u64) -> Ticket {
+        Ticket { queue, number }
+    }
+
+    fn waits(uses: &Uses, queue: Queue, access: Access) -> Vec<(Queue, u64)> {
+        let mut waits = Waits::new();
+        uses.waits_of(queue, access, &mut waits);
+        waits.into_iter().map(|ticket| (ticket.queue, ticket.number)).collect()
+    }
+
+    #[test]
+    fn reads_wait_for_the_write_and_writes_for_all() {
+        use Queue::{Compute, Download, Upload};
+        let mut uses = Uses::default();
+        assert_eq!(waits(&uses, Compute, Access::Write), []);
+        uses.note(ticket(Upload, 3), Access::Write);
+        assert_eq!(waits(&uses, Upload, Access::Write), []);
+        assert_eq!(waits(&uses, Compute, Access::Read), [(Upload, 3)]);
+        uses.note(ticket(Compute, 5), Access::Read);
+        uses.note(ticket(Download, 2), Access::Read);
+        uses.note(ticket(Compute, 6), Access::Read);
+        assert_eq!(waits(&uses, Download, Access::Read), [(Upload, 3)]);
+        assert_eq!(waits(&uses, Upload, Access::Write), [(Compute, 6), (Download, 2)]);
+        assert_eq!(waits(&uses, Compute, Access::Write), [(Upload, 3), (Download, 2)]);
+        assert_eq!(uses.last(), [6, 3, 2]);
+        assert_eq!(uses.waits_of_host(Access::Read).as_slice(), [ticket(Upload, 3)]);
+        assert_eq!(uses.waits_of_host(Access::Write).len(), 3);
+        uses.note(ticket(Compute, 7), Access::Write);
+        assert_eq!(waits(&uses, Compute, Access::Write), []);
+        assert_eq!(
+            (uses.last(), waits(&uses, Upload, Access::Read)),
+            ([7, 0, 0], vec![(Compute, 7)])
+        );
+    }
+}
