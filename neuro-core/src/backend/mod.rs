@@ -110,6 +110,8 @@ pub(crate) enum Op {
 /// What a pool has to know of a device.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
+    /// Offsets of blocks that any work can use are multiples of this: a power of two, at most 256.
+    pub(crate) alignment: u64,
     /// Longest slab.
     pub(crate) max_slab_bytes: u64,
     /// Memory that it has.

@@ -95,6 +95,7 @@ impl Sim {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             facts: Facts {
+                alignment: 256,
                 max_slab_bytes: 1 << 30,
                 memory_bytes: 1 << 30,
             },

@@ -223,4 +223,10 @@ impl Found {
         let longest = self.max_memory_allocation_size.min(self.max_buffer_size).min(heap);
         longest - longest % 4
     }
+
+    /// Bytes of the device's own memory.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let own = self.heaps.iter().filter(|heap| heap.device_local);
+        own.map(|heap| heap.bytes).sum()
+    }
 }

@@ -284,15 +284,38 @@ fn is_alone() -> bool {
     std::env::var_os(ALONE).is_some()
 }
 
-/// Runs the test of this name in a process of its own: its exit status, and what it said.
-fn alone(test: &str, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+/// Runs tests of these names in a process of its own: its exit status, and what it said.
+fn alone(tests: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", &format!("backend::vulkan::tests::{test}")])
+        .args(["--exact", "--nocapture"])
+        .args(tests.iter().map(|test| format!("backend::vulkan::tests::{test}")))
         .envs(variables.iter().copied().chain([(ALONE, "1")]))
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code(), said.concat())
+}
+
+/// The layer looks across submissions only if its settings say so, and is slow then: so once, and not with the long programs.
+#[test]
+fn submissions_are_ordered_as_well_as_pieces() {
+    watched(|_| {
+        let tests = [
+            "b1_work_of_a_queue_is_done_in_order",
+            "b2_waits_order_queues",
+            "b3_done_never_goes_back",
+            "b4_what_work_wrote_is_seen",
+            "b5_what_the_host_wrote_is_seen",
+            "b7_slabs_are_apart_and_can_be_freed",
+            "b9_from_many_threads",
+            "pieces_that_depend_on_each_other_are_done_in_order",
+            "work_without_pieces_hands_on_what_it_waited_for",
+        ];
+        const CHECK: &str = "VALIDATION_CHECK_ENABLE_SYNCHRONIZATION_VALIDATION_QUEUE_SUBMIT";
+        let (code, said) = alone(&tests, &[("VK_LAYER_ENABLES", CHECK)]);
+        let passed = format!("{} passed", tests.len());
+        assert!(code == Some(0) && said.contains(&passed), "{said}");
+    });
 }
 
 #[test]
@@ -305,7 +328,7 @@ fn a_missing_driver_is_named_with_what_to_do() {
         const NONE: &str = "/nonexistent/icd.json";
         // The second is what loaders before 1.3.207 read.
         let variables = [("VK_DRIVER_FILES", NONE), ("VK_ICD_FILENAMES", NONE)];
-        let (code, said) = alone("a_missing_driver_is_named_with_what_to_do", &variables);
+        let (code, said) = alone(&["a_missing_driver_is_named_with_what_to_do"], &variables);
         assert_eq!(code, Some(0), "{said}");
         for part in [
             "refused: ",
@@ -341,7 +364,7 @@ fn a_forked_child_is_refused_and_its_parent_goes_on() {
     if !is_alone() {
         // No other test runs in a process that forks.
         return watched(|_| {
-            let (code, said) = alone("a_forked_child_is_refused_and_its_parent_goes_on", &[]);
+            let (code, said) = alone(&["a_forked_child_is_refused_and_its_parent_goes_on"], &[]);
             assert_eq!(code, Some(0), "{said}");
         });
     }
@@ -382,7 +405,7 @@ static LATE: OnceLock<(&VulkanDevice, Slab)> = OnceLock::new();
 fn nothing_is_called_when_the_process_ends() {
     if !is_alone() {
         return watched(|_| {
-            let (code, said) = alone("nothing_is_called_when_the_process_ends", &[]);
+            let (code, said) = alone(&["nothing_is_called_when_the_process_ends"], &[]);
             assert_eq!(code, Some(42), "{said}");
         });
     }
