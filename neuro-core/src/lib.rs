@@ -24,6 +24,7 @@ pub mod tensor;
 pub mod io;
 pub mod dlpack;
 
+pub use backend::info::{DeviceInfo, Discovery, HeapInfo, devices};
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};

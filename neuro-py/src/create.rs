@@ -25,7 +25,8 @@ fn empty(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    empty_in(&pool_of(pool, device)?, shape, dtype, alignment)
+    let pool = pool_of(pool, device)?;
+    empty_in(&pool, shape, dtype, alignment)
 }
 
 /// Tensor of zeros.
@@ -42,7 +43,8 @@ fn zeros(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    zeros_in(py, &pool_of(pool, device)?, shape, dtype, alignment)
+    let pool = pool_of(pool, device)?;
+    zeros_in(py, &pool, shape, dtype, alignment)
 }
 
 /// Tensor of ones.
@@ -59,7 +61,8 @@ fn ones(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    ones_in(py, &pool_of(pool, device)?, shape, dtype, alignment)
+    let pool = pool_of(pool, device)?;
+    ones_in(py, &pool, shape, dtype, alignment)
 }
 
 /// Tensor with `value` everywhere.
@@ -76,7 +79,8 @@ fn full(
     device: Option<&Bound<'_, PyAny>>,
     pool: Option<&Bound<'_, PyMemoryPool>>,
 ) -> PyResult<PyTensor> {
-    full_in(&pool_of(pool, device)?, shape, value, dtype, alignment)
+    let pool = pool_of(pool, device)?;
+    full_in(&pool, shape, value, dtype, alignment)
 }
 
 /// The pool that is named, or the default one of the device that is.

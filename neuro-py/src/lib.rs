@@ -13,6 +13,8 @@ mod buffer;
 mod capsule;
 #[deny(unsafe_code)]
 mod create;
+#[deny(unsafe_code)]
+mod devices;
 mod dlpack;
 mod dlpack_call;
 #[deny(unsafe_code)]
@@ -55,6 +57,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(module)?;
     buffer::register(module)?;
     capsule::register(module)?;
+    devices::register(module)?;
     dlpack::register(module)?;
     dlpack_call::register(module)?;
     numpy_hook::register(module)?;

@@ -27,10 +27,10 @@
 #[cfg(test)]
 mod contract;
 pub(crate) mod host;
+pub(crate) mod info;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(feature = "vulkan")]
-#[allow(dead_code, reason = "the pool that uses it comes next")]
 pub(crate) mod vulkan;
 
 use std::fmt;
@@ -122,11 +122,14 @@ pub(crate) struct Facts {
 ///
 /// # Errors
 /// What was looked for, and how to get it.
-pub(crate) fn open(device: Device) -> Result<Box<dyn Backend>, String> {
+pub(crate) fn open(device: Device) -> Result<&'static dyn Backend, String> {
     match device {
         Device::Cpu => Err("host memory needs no device".to_owned()),
-        Device::Cuda(_) => Err("this build has no CUDA".to_owned()),
-        Device::Vulkan(_) => Err("this build has no Vulkan".to_owned()),
+        Device::Cuda(_) => Err("this version has no CUDA; copy to the cpu, or to vulkan:0".to_owned()),
+        #[cfg(feature = "vulkan")]
+        Device::Vulkan(ordinal) => Ok(vulkan::VulkanDevice::open(ordinal)?),
+        #[cfg(not(feature = "vulkan"))]
+        Device::Vulkan(_) => Err("the library was built without the feature \"vulkan\"".to_owned()),
     }
 }
 

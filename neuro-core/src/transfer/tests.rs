@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 fn pool(seed: u64) -> (Arc<DevicePool>, &'static Sim) {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
-    let engine = Arc::new(Engine::new(Device::Vulkan(0), Box::new(sim)));
+    let engine = Arc::new(Engine::new(Device::Vulkan(0), sim));
     (DevicePool::new(engine, 4 << 20), sim)
 }
 

@@ -13,7 +13,16 @@ def info() -> None:
     print(f"neuro_memory {nm.__version__}")
     print(f"native module  {_neuro_memory.__file__}")
     print(f"python         {platform.python_version()} on {platform.platform()}")
-    print("devices        cpu")
+    print("device         cpu")
+    devices, missing = nm.devices()
+    for device in devices:
+        memory = sum(heap["bytes"] for heap in device["heaps"] if heap["device_local"]) / 2**30
+        print(f"device         {device['device']}: {device['name']} ({device['kind']}, {memory:.1f} GiB, {device['api']})")
+        print(f"  driver       {device['driver']}")
+        if device["unusable"]:
+            print(f"  not usable   {device['unusable']}")
+    for name, reason in missing.items():
+        print(f"no {name:12}{reason}")
 
 
 def stats() -> None:

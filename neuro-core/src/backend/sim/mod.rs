@@ -409,43 +409,6 @@ impl Backend for Sim {
     }
 }
 
-/// For tests that go on looking at a device that somebody else has.
-impl Backend for &'static Sim {
-    fn facts(&self) -> &Facts {
-        (**self).facts()
-    }
-
-    fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
-        (**self).allocate(bytes, kind)
-    }
-
-    unsafe fn free(&self, slab: SlabId) {
-        // SAFETY: forwarded contract.
-        unsafe { (**self).free(slab) }
-    }
-
-    unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
-        // SAFETY: forwarded contract.
-        unsafe { (**self).submit(queue, waits, ops) }
-    }
-
-    fn done(&self, queue: Queue) -> Result<u64, Refusal> {
-        (**self).done(queue)
-    }
-
-    fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
-        (**self).wait(ticket)
-    }
-
-    fn host_uses(&self, span: Span, writes: bool) {
-        (**self).host_uses(span, writes);
-    }
-
-    fn handed_out(&self, span: Span) {
-        (**self).handed_out(span);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,8 @@ use std::ffi::CStr;
 use ash::{Instance, ext, khr, vk};
 
 use super::loader;
+use crate::backend::info::{DeviceInfo, HeapInfo};
+use crate::device::Device;
 
 /// What kind of device it is; the order in which they are listed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -32,6 +34,16 @@ impl Kind {
             vk::PhysicalDeviceType::VIRTUAL_GPU => Kind::Virtual,
             vk::PhysicalDeviceType::CPU => Kind::Software,
             _ => Kind::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Discrete => "discrete",
+            Kind::Integrated => "integrated",
+            Kind::Virtual => "virtual",
+            Kind::Software => "software",
+            Kind::Other => "other",
         }
     }
 }
@@ -228,5 +240,28 @@ impl Found {
     pub(super) fn memory_bytes(&self) -> u64 {
         let own = self.heaps.iter().filter(|heap| heap.device_local);
         own.map(|heap| heap.bytes).sum()
+    }
+
+    pub(in crate::backend) fn into_info(self, ordinal: u32) -> DeviceInfo {
+        let Version(major, minor, patch) = self.api;
+        let heaps = self.heaps.into_iter().map(|heap| HeapInfo {
+            bytes: heap.bytes,
+            device_local: heap.device_local,
+            budget: heap.budget,
+        });
+        DeviceInfo {
+            device: Device::Vulkan(ordinal),
+            name: self.name,
+            kind: self.kind.name(),
+            driver: format!("{} {}", self.driver, self.driver_version).trim().to_owned(),
+            api: format!("Vulkan {major}.{minor}.{patch}"),
+            uuid: self.uuid,
+            heaps: heaps.collect(),
+            max_allocation_bytes: self.max_memory_allocation_size,
+            max_allocations: self.max_memory_allocation_count,
+            max_kernel_bytes: self.max_storage_buffer_range,
+            host_import_alignment: self.min_imported_host_pointer_alignment,
+            unusable: self.unusable,
+        }
     }
 }

@@ -105,11 +105,6 @@ impl VulkanDevice {
             health: Health::default(),
         })
     }
-
-    /// What was found when it was opened.
-    pub(crate) fn found(&self) -> &Found {
-        &self.found
-    }
 }
 
 impl Backend for VulkanDevice {

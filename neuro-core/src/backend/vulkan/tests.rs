@@ -5,7 +5,6 @@
 mod process;
 mod programs;
 
-use std::ptr::NonNull;
 use std::sync::Once;
 
 use super::discover::Kind;
@@ -162,7 +161,7 @@ fn work_without_pieces_hands_on_what_it_waited_for() {
 #[test]
 fn limits_are_the_devices() {
     watched(|device| {
-        let found = device.found();
+        let found = &device.found;
         let longest = device.facts().max_slab_bytes;
         assert!(longest > 0 && longest.is_multiple_of(4) && longest <= found.max_memory_allocation_size);
         assert!(device.facts().alignment >= 256 && device.facts().alignment.is_power_of_two());
@@ -202,7 +201,7 @@ fn devices_are_found_in_the_same_order() {
             assert!(!found.name.is_empty() && !found.heaps.is_empty());
             assert!(found.max_storage_buffer_range >= 1 << 27 && found.max_memory_allocation_count >= 4096);
         }
-        assert_eq!(device.found().uuid, all[0].uuid);
+        assert_eq!(device.found.uuid, all[0].uuid);
         assert!(std::ptr::eq(device, VulkanDevice::open(0).unwrap()), "opened once");
         let beyond = VulkanDevice::open(all.len() as u32).unwrap_err();
         assert!(beyond.contains(&format!("{} devices", all.len())), "{beyond}");

@@ -20,7 +20,7 @@ use crate::sync::global::{Mutex, lock};
 
 pub(crate) struct Engine {
     device: Device,
-    backend: Box<dyn Backend>,
+    backend: &'static dyn Backend,
     done: [AtomicU64; QUEUES.len()],
     kept: Mutex<Vec<Kept>>,
     upload: Ring,
@@ -47,7 +47,7 @@ pub(super) fn is_done(until: &Numbers, done: &Numbers) -> bool {
 }
 
 impl Engine {
-    pub(crate) fn new(device: Device, backend: Box<dyn Backend>) -> Self {
+    pub(crate) fn new(device: Device, backend: &'static dyn Backend) -> Self {
         Self {
             device,
             backend,
@@ -62,8 +62,8 @@ impl Engine {
         self.device
     }
 
-    pub(crate) fn backend(&self) -> &dyn Backend {
-        &*self.backend
+    pub(crate) fn backend(&self) -> &'static dyn Backend {
+        self.backend
     }
 
     /// Staging on the way to the device.

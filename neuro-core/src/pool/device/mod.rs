@@ -71,6 +71,7 @@ struct Pending {
 impl DevicePool {
     /// A pool of at most `limit` bytes.
     pub(crate) fn new(engine: Arc<Engine>, limit: u64) -> Arc<Self> {
+        debug_assert!(GRANULE.is_multiple_of(engine.backend().facts().alignment));
         Arc::new(Self {
             engine,
             limit,

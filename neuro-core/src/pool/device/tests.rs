@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 
 fn engine(seed: u64) -> (Arc<Engine>, &'static Sim) {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
-    (Arc::new(Engine::new(Device::Vulkan(0), Box::new(sim))), sim)
+    (Arc::new(Engine::new(Device::Vulkan(0), sim)), sim)
 }
 
 fn pool(seed: u64, limit: u64) -> (Arc<DevicePool>, &'static Sim) {

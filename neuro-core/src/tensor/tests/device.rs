@@ -9,7 +9,7 @@ use crate::pool::device::Engine;
 
 fn device(seed: u64) -> (MemoryPool, &'static Sim) {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
-    let engine = Arc::new(Engine::new(Device::Vulkan(7), Box::new(sim)));
+    let engine = Arc::new(Engine::new(Device::Vulkan(7), sim));
     (MemoryPool::of_engine(engine, 8 << 20), sim)
 }
 

@@ -1,0 +1,106 @@
+//! Tensors on a real Vulkan device, through the public interface alone: there and back, from many threads, within a limit, and what
+//! a process leaves behind. Without a device it says SKIPPED, which NEURO_REQUIRE_VULKAN makes a failure.
+
+#![cfg(feature = "vulkan")]
+
+use neuro_core::{DType, Device, DynTensor, Error, MemoryPool, Scalar};
+
+const GPU: Device = Device::Vulkan(0);
+
+/// Whether there is a device to test on.
+fn there_is_one(test: &str) -> bool {
+    let Err(error) = MemoryPool::of_device(GPU) else { return true };
+    assert!(std::env::var_os("NEURO_REQUIRE_VULKAN").is_none(), "{error}");
+    println!("SKIPPED {test}: {error}");
+    false
+}
+
+fn pattern(len: usize, salt: u32) -> Vec<u32> {
+    (0..len as u32).map(|at| at.wrapping_mul(0x9E37_79B9) ^ salt).collect()
+}
+
+#[test]
+fn what_goes_there_comes_back() {
+    if !there_is_one("what_goes_there_comes_back") {
+        return;
+    }
+    // Up to beyond what the staging ring holds.
+    for len in [0, 1, 63, 1 << 10, (1 << 20) + 1, 6 << 20] {
+        let values = pattern(len, 7);
+        let there = DynTensor::from_slice(&[len], &values).unwrap().to_device(GPU).unwrap();
+        assert_eq!((there.device(), there.shape()), (GPU, &[len][..]));
+        let across = there.to_pool(&MemoryPool::of_device(GPU).unwrap()).unwrap();
+        drop(there);
+        assert!(across.to_device(Device::Cpu).unwrap().to_vec::<u32>().unwrap() == values, "{len}");
+    }
+    let zeros = DynTensor::zeros_on(GPU, &[1000, 3], DType::F64).unwrap();
+    assert_eq!(zeros.to_device(Device::Cpu).unwrap().to_vec::<f64>().unwrap(), vec![0.0; 3000]);
+}
+
+/// A pool keeps its limit, its blocks are used again, and it gives its memory back.
+#[test]
+fn a_pool_within_its_limit() {
+    if !there_is_one("a_pool_within_its_limit") {
+        return;
+    }
+    let pool = MemoryPool::new_gpu(GPU, 64 << 20).unwrap();
+    let one = || DynTensor::full_in(&pool, None, &[4 << 20], DType::F32, Scalar::Float(1.5));
+    let all: Vec<_> = (0..4).map(|_| one().unwrap()).collect();
+    let error = one().unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { device: GPU, .. }), "{error}");
+    drop(all);
+    for _ in 0..20 {
+        drop(one().unwrap());
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.live_bytes, stats.peak_bytes, stats.committed_bytes), (0, 64 << 20, 64 << 20));
+    assert!(pool.trim(0) > 0);
+    assert_eq!(pool.stats().committed_bytes, 0);
+}
+
+/// Many threads make, move and drop tensors; all contents are checked, and nothing is live at the end.
+#[test]
+fn a_hundred_threads() {
+    if !there_is_one("a_hundred_threads") {
+        return;
+    }
+    let pool = MemoryPool::new_gpu(GPU, 256 << 20).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..100u32 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let values = pattern(1 + (thread as usize * 131 + round * 977) % 20_000, thread);
+                    let there = DynTensor::from_slice_in(pool, &[values.len()], &values).unwrap();
+                    let copy = there.to_pool(pool).unwrap();
+                    drop(there);
+                    let back = copy.to_device(Device::Cpu).unwrap();
+                    assert!(back.to_vec::<u32>().unwrap() == values, "{thread} {round}");
+                }
+            });
+        }
+    });
+    assert_eq!(pool.stats().live_blocks, 0);
+}
+
+/// A forked child refuses devices, and its drops do nothing; the parent goes on.
+#[test]
+fn a_forked_child_keeps_away() {
+    if !there_is_one("a_forked_child_keeps_away") {
+        return;
+    }
+    let there = DynTensor::zeros_on(GPU, &[100], DType::U8).unwrap();
+    // SAFETY: the child only calls what is tested, and leaves without unwinding.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = there.to_device(Device::Cpu).is_err();
+        drop(there);
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: our child, and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    assert_eq!(there.to_device(Device::Cpu).unwrap().to_vec::<u8>().unwrap(), [0; 100]);
+}
