@@ -46,6 +46,18 @@ lib_dir() {
     printf '%s' "$dir"
 }
 
+# vulkan_missing: Debian's names of what the tests of Vulkan devices need and do not find: loader, software device, layer that
+# checks. The software device also where there is a graphics card: it is there on every machine.
+vulkan_missing() {
+    case $(PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null) in
+    *libvulkan.so.1*) ;;
+    *) echo libvulkan1 ;;
+    esac
+    local -a data=({/etc,/usr/share,/usr/local/share}/vulkan)
+    [ -n "$(find "${data[@]}" -name 'lvp_icd*.json' 2>/dev/null)" ] || echo mesa-vulkan-drivers
+    [ -n "$(find "${data[@]}" -name 'VkLayer_khronos_validation.json' 2>/dev/null)" ] || echo vulkan-validationlayers
+}
+
 # skip WHAT WHY: a check that was not made. scripts/test.sh counts these lines.
 skip() { printf 'SKIPPED: %s: %s\n' "$1" "$2"; }
 

@@ -32,6 +32,7 @@ missing_packages() {
     [ "$set_of_packages" = test ] || return 0
     # valgrind replaces functions of the dynamic loader, which it finds by its debug symbols.
     command -v valgrind >/dev/null || echo valgrind libc6-dbg
+    vulkan_missing
 }
 
 missing=$(missing_packages | tr '\n' ' ')

@@ -2,4 +2,7 @@
 # All Rust tests that need no special build: units, properties, documentation, header drift.
 . "$(dirname "$0")/../lib.sh"
 
+# Where the tests of Vulkan devices can run, they must: a skip would hide that they did not.
+[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+
 cargo test --locked --workspace

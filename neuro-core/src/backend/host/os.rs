@@ -218,6 +218,18 @@ pub(crate) fn at_fork(
     }
 }
 
+/// Has `function` run when the process ends, before what was registered earlier.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: a function of this library, which stays loaded; were it unloaded, the C library would run it then and forget it.
+    match unsafe { libc::atexit(function) } {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
+    }
+}
+
 /// Has `$function`, an `extern "C" fn()`, run when the program or library that holds it is loaded: the list of such
 /// functions that ELF systems keep.
 macro_rules! at_load {

@@ -11,7 +11,7 @@ use crate::sync::global::OnceLock;
 /// What the loader is called.
 const LIBRARY: &str = "libvulkan.so.1";
 /// Where drivers are listed, and how to get one.
-const ADVICE: &str = "install the driver of your graphics card, or a software device \
+pub(super) const ADVICE: &str = "install the driver of your graphics card, or a software device \
      (Debian, Ubuntu: apt install libvulkan1 mesa-vulkan-drivers)";
 
 /// The newest version of Vulkan whose functions are called where a device has it.

@@ -83,8 +83,14 @@ impl VulkanDevice {
     fn make(ordinal: u32) -> Result<Self, String> {
         let vulkan = loader::vulkan()?;
         let mut all = devices()?;
+        if all.is_empty() {
+            return Err(format!(
+                "the Vulkan drivers that are installed list no device; {}",
+                loader::ADVICE
+            ));
+        }
         if ordinal as usize >= all.len() {
-            return Err(format!("the drivers list {} devices, counted from 0", all.len()));
+            return Err(format!("the Vulkan drivers list {} devices, counted from 0", all.len()));
         }
         let found = all.swap_remove(ordinal as usize);
         if let Some(why) = &found.unusable {

@@ -2,6 +2,7 @@
 //!
 //! Whoever is about to call Vulkan asks [`alive`] first, before any lock: the thread that holds the lock may not exist in a child.
 
+use crate::backend::host::os;
 use crate::sync::global::{AtomicBool, AtomicU32, Ordering};
 
 /// The process that speaks to Vulkan, by its number; 0: none so far.
@@ -40,7 +41,6 @@ extern "C" fn end() {
 /// Has [`alive`] say no as soon as the process ends. What was registered last runs first, so this is called whenever a driver may
 /// have registered something of its own.
 pub(super) fn watch_for_the_end() {
-    // SAFETY: `end` only stores a flag that lives as long as the library, and the C library forgets it if that is unloaded. It
-    // refuses for want of memory; then frees at the end reach the driver, as they would in any other program.
-    unsafe { libc::atexit(end) };
+    // Without memory for that, frees at the end reach the driver, as they do in any other program.
+    let _ = os::at_exit(end);
 }

@@ -89,7 +89,7 @@ unsafe fn barrier(device: &Device, commands: vk::CommandBuffer, then: vk::Pipeli
 ///
 /// # Safety
 /// `commands` is of `device`, of a queue that can do transfers, from a pool that lets single buffers be reset; nobody else uses it or
-/// its pool, and it is not in flight. The spans lie in the buffers, which live until the work is done.
+/// its pool, and it is not in flight. The spans lie in the buffers, as [`Op`] says, which live until the work is done.
 pub(super) unsafe fn record(
     device: &Device,
     commands: vk::CommandBuffer,
@@ -98,7 +98,7 @@ pub(super) unsafe fn record(
 ) -> Result<(), vk::Result> {
     let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
     let mut since = Since::default();
-    // SAFETY: forwarded contract. Offsets and lengths are multiples of 4 inside the buffers; what a copy reads and writes does not
+    // SAFETY: forwarded contract. Spans lie in the buffers, those of fills by words; what a copy reads and writes does not
     // overlap; both are contracts of `Backend`. Pieces of no bytes, which Vulkan does not allow, are left out.
     unsafe {
         device.begin_command_buffer(commands, &info)?;

@@ -213,9 +213,7 @@ impl Slabs {
                 });
             };
             debug_assert!(
-                span.offset.is_multiple_of(4)
-                    && span.bytes.is_multiple_of(4)
-                    && span.offset.checked_add(span.bytes).is_some_and(|end| end <= held.bytes),
+                span.offset.checked_add(span.bytes).is_some_and(|end| end <= held.bytes),
                 "{span:?} in a slab of {} bytes",
                 held.bytes
             );
@@ -227,7 +225,10 @@ impl Slabs {
                     debug_assert_eq!(from.bytes, to.bytes);
                     Ok((Some(buffer(from)?), buffer(to)?))
                 }
-                Op::Fill { to, .. } => Ok((None, buffer(to)?)),
+                Op::Fill { to, .. } => {
+                    debug_assert!(to.offset.is_multiple_of(4) && to.bytes.is_multiple_of(4), "{to:?}");
+                    Ok((None, buffer(to)?))
+                }
             })
             .collect()
     }
