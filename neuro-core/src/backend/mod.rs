@@ -135,6 +135,10 @@ pub(crate) fn open(device: Device) -> Result<&'static dyn Backend, String> {
 
 /// Why a backend did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "vulkan"),
+    allow(dead_code, reason = "a build without devices refuses before it asks one")
+)]
 pub(crate) enum Refusal {
     /// It has no memory for that.
     NoMemory,
