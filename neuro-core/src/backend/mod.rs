@@ -24,11 +24,11 @@
 //!
 //! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod contract;
 pub(crate) mod host;
 pub(crate) mod info;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) mod sim;
 #[cfg(feature = "vulkan")]
 pub(crate) mod vulkan;

@@ -26,10 +26,10 @@ mod queue;
 mod record;
 mod refuse;
 mod slabs;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod timeline;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod validation;
 
 use std::collections::BTreeMap;

@@ -140,7 +140,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn finish(&self, until: &Numbers) -> Result<()> {
         let tickets = QUEUES
             .iter()

@@ -34,7 +34,7 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit};
 pub(crate) use self::engine::Engine;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};

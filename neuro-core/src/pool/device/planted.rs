@@ -37,7 +37,7 @@ pub(crate) fn omitted(_: Omission) -> bool {
 }
 
 /// Runs `work` without `what`.
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) fn without<R>(what: Omission, work: impl FnOnce() -> R) -> R {
     PLANTED.set(Some(what));
     let result = work();

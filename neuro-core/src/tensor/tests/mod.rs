@@ -8,6 +8,7 @@ use super::*;
 use crate::dtype::Element;
 use crate::pool::MemoryPool;
 
+#[cfg(not(loom))]
 mod device;
 mod refuse;
 
