@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use super::record::BlockWord;
 use super::state::State;
-use super::{Inner, MemoryPool, gate, local, reaper, table};
+use super::{Inner, MemoryPool, device, gate, local, reaper, table};
 use crate::backend::host::os;
 use crate::sync::global::{Mutex, MutexGuard, Ordering, lock};
 
@@ -128,6 +128,7 @@ extern "C" fn after_fork_in_parent() {
 extern "C" fn after_fork_in_child() {
     let held = lock(&HELD).take();
     reaper::gone();
+    device::gone();
     gate::barrier::prepare();
     if let Some(mut held) = held {
         held.odd.clear(); // burying looks blocks up

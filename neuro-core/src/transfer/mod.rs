@@ -33,6 +33,7 @@ pub(crate) fn upload(bytes: &[u8], block: &DeviceBlock) -> Result<()> {
         unsafe { host.copy_from_nonoverlapping(std::ptr::NonNull::from(bytes).cast(), bytes.len()) };
         return Ok(());
     }
+    block.engine().check()?;
     let ring = block.engine().upload_ring();
     for (piece, bytes) in bytes.chunks(CHUNK).enumerate() {
         let chunk = ring.take(block.engine())?;
@@ -62,7 +63,7 @@ pub(crate) fn download(block: &DeviceBlock, offset: usize, bytes: &mut [u8]) -> 
     let engine = block.engine();
     if let Some(host) = block.host() {
         if !omitted(Omission::WaitBeforeHostReads) {
-            engine.wait(&block.waits_of_host(Access::Read))?;
+            engine.wait(&block.waits_of_host(Access::Read)?)?;
         }
         let len = bytes.len();
         engine.backend().host_uses(block.part(offset, len), false);
@@ -72,6 +73,7 @@ pub(crate) fn download(block: &DeviceBlock, offset: usize, bytes: &mut [u8]) -> 
         unsafe { to.copy_from_nonoverlapping(host.add(offset), len) };
         return Ok(());
     }
+    engine.check()?;
     let ring = engine.download_ring();
     let mut under_way: VecDeque<(Chunk, Ticket, &mut [u8])> = VecDeque::new();
     let mut rest = bytes.chunks_mut(CHUNK).enumerate().peekable();

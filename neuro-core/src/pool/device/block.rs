@@ -77,13 +77,17 @@ impl DeviceBlock {
     }
 
     /// What the host waits for before it uses the block.
-    pub(crate) fn waits_of_host(&self, access: Access) -> Waits {
-        self.uses().waits_of_host(access)
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] in a forked child.
+    pub(crate) fn waits_of_host(&self, access: Access) -> Result<Waits> {
+        self.engine().check()?;
+        Ok(self.uses().waits_of_host(access))
     }
 
     /// The last work of each queue that may use it is known to be done.
     pub(crate) fn is_idle(&self) -> bool {
-        super::engine::is_done(&self.uses().last(), &self.engine().done())
+        self.engine().is_here() && super::engine::is_done(&self.uses().last(), &self.engine().done())
     }
 }
 
@@ -107,6 +111,8 @@ pub(crate) unsafe fn submit(
             what: "no block is used".to_owned(),
         });
     };
+    let engine = first.engine();
+    engine.check()?;
     // In one order, so that two submissions do not wait for each other; and each block once, written if it is at all.
     let mut sorted: SmallVec<[(&DeviceBlock, Access); 4]> = blocks.iter().copied().collect();
     sorted.sort_by_key(|(block, access)| (std::ptr::from_ref(*block).addr(), *access == Access::Read));
@@ -117,7 +123,6 @@ pub(crate) unsafe fn submit(
     for (uses, access) in &held {
         uses.waits_of(queue, *access, &mut waits);
     }
-    let engine = first.engine();
     // SAFETY: by contract; the blocks' own order is in `waits`, and they stay until the work is done: freed, they are handed out
     // again behind it, and their slabs stay behind it, too.
     let ticket = unsafe { engine.backend().submit(queue, &waits, ops) }.map_err(|refusal| engine.error(refusal))?;
@@ -135,6 +140,9 @@ pub(crate) unsafe fn submit(
 
 impl Drop for DeviceBlock {
     fn drop(&mut self) {
+        if !self.engine().is_here() {
+            return;
+        }
         let last = self.uses().last();
         self.pool
             .take_back(self.region, self.block, self.requested, self.span.bytes as usize, last);

@@ -8,7 +8,7 @@
 //! Calls of the driver are made with no lock of a pool held.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::planted::{Omission, omitted};
 use super::ring::Ring;
@@ -25,6 +25,16 @@ pub(crate) struct Engine {
     kept: Mutex<Vec<Kept>>,
     upload: Ring,
     download: Ring,
+    /// Forks that this process was the child of when the engine was made.
+    forks: u32,
+}
+
+/// Forks that this process was the child of.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// In a forked child: what the parent has on devices is out of reach, and locks of it may be held by threads that are not here.
+pub(crate) fn gone() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A slab that work still uses.
@@ -55,7 +65,27 @@ impl Engine {
             kept: Mutex::new(Vec::new()),
             upload: Ring::new(SlabKind::Upload),
             download: Ring::new(SlabKind::Readback),
+            forks: FORKS.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether this is the process that opened the device. In a child of it nothing of the device, its pools and its blocks may be
+    /// used, locks included.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.forks == FORKS.load(Ordering::Relaxed)
+    }
+
+    /// # Errors
+    /// [`Error::DeviceLost`] in a forked child.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_here() {
+            return Ok(());
+        }
+        Err(Error::DeviceLost {
+            device: self.device,
+            reason: "this is a forked child; only the process that opened the device can use it".to_owned(),
+        })
     }
 
     pub(crate) fn device(&self) -> Device {

@@ -33,7 +33,7 @@ use crate::ledger::{Counters, Usage};
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit};
-pub(crate) use self::engine::Engine;
+pub(crate) use self::engine::{Engine, gone};
 #[cfg(all(test, not(loom)))]
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
@@ -90,6 +90,9 @@ impl DevicePool {
 
     /// Gives slabs in which nothing is live, nor used by work that is not done, back to the device. Bytes given back.
     pub(crate) fn trim(&self) -> u64 {
+        if !self.engine.is_here() {
+            return 0;
+        }
         // Without an answer from the device nothing can be known to be done.
         let done = self.engine.poll().unwrap_or_else(|_| self.engine.done());
         let mut gone = Vec::new();
@@ -111,6 +114,9 @@ impl DevicePool {
 
     /// The pool's figures.
     pub(crate) fn stats(&self) -> PoolStats {
+        if !self.engine.is_here() {
+            return PoolStats::default();
+        }
         let state = self.state();
         let mut stats = PoolStats {
             limit_bytes: usize::try_from(self.limit).ok(),
@@ -155,6 +161,9 @@ impl State {
 impl Drop for DevicePool {
     /// Waits for nothing: slabs that work still uses go when it is done.
     fn drop(&mut self) {
+        if !self.engine.is_here() {
+            return;
+        }
         let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (at, region) in state.regions.iter().enumerate() {
             let Some(region) = region else { continue };

@@ -40,6 +40,7 @@ impl DevicePool {
                 what: format!("alignment {alignment} B is not a power of two up to {MAX_ALIGNMENT} B"),
             });
         }
+        self.engine().check()?;
         let refused = || self.out_of_memory(bytes, alignment);
         let units = u32::try_from((bytes.max(1) as u64).div_ceil(GRANULE)).map_err(|_| refused())?;
         let align = (alignment as u64 / GRANULE).max(1) as u32;

@@ -260,6 +260,43 @@ fn a_lost_device_is_told_and_left_alone() {
     drop(pool);
 }
 
+/// Whatever lock somebody held at the fork, the child hangs nowhere: it refuses, and its drops do nothing.
+#[test]
+fn a_forked_child_touches_no_lock() {
+    let (pool, sim) = pool(32, 4 * MIB);
+    let block = take(&pool, 1000, Queue::Compute);
+    let public = crate::MemoryPool::of_engine(Arc::clone(pool.engine()), 1 << 20);
+    let held = pool.state();
+    // SAFETY: the child does what is tested, and leaves at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: an alarm ends a child that hangs.
+        unsafe { libc::alarm(20) };
+        let refused = [
+            matches!(pool.allocate(4, 256, Queue::Compute), Err(Error::DeviceLost { .. })),
+            crate::transfer::zero(&block).is_err(),
+            crate::transfer::download(&block, 0, &mut [0; 4]).is_err(),
+            crate::transfer::upload(&[0; 4], &block).is_err(),
+            public.trim(0) == 0 && public.stats().live_blocks == 0,
+        ];
+        drop(block);
+        let code = refused
+            .iter()
+            .position(|refused| !refused)
+            .map_or(0, |at| at as i32 + 1);
+        // SAFETY: as above.
+        unsafe { libc::_exit(code) };
+    }
+    drop(held);
+    let mut status = 0;
+    // SAFETY: our child, and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    fill(Queue::Upload, &block, 1);
+    drop(block);
+    assert_eq!((pool.stats().live_blocks, sim.findings()), (0, vec![]));
+}
+
 #[test]
 fn many_threads_share_a_pool() {
     let (pool, sim) = pool(31, 16 * MIB);
