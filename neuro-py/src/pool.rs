@@ -42,6 +42,21 @@ pub(crate) struct PyMemoryPool {
     on_soft_limit: Option<Arc<OnSoftLimit>>,
 }
 
+impl PyMemoryPool {
+    /// The pool, for arrays of the host.
+    ///
+    /// # Errors
+    /// `ValueError` for one of a device.
+    pub(crate) fn for_host(&self) -> PyResult<MemoryPool> {
+        match self.inner.device() {
+            Device::Cpu => Ok(self.inner.clone()),
+            device => Err(PyValueError::new_err(format!(
+                "the pool is of {device}, where the processor does not reach it; arrays need one of host memory"
+            ))),
+        }
+    }
+}
+
 #[pymethods]
 impl PyMemoryPool {
     #[new]

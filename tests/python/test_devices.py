@@ -74,6 +74,15 @@ def test_the_host_is_kept_off():
     assert there.__dlpack_device__() == (7, 0)
 
 
+def test_arrays_do_not_go_into_a_devices_pool():
+    pool = nm.MemoryPool(1 << 20, device=GPU)
+    with pytest.raises(ValueError, match="host memory"):
+        nm.hooks.numpy.install(pool)
+    with pytest.raises(ValueError, match="host memory"), nm.hooks.numpy(pool):
+        pass
+    assert np.ones(10).sum() == 10
+
+
 def test_devices_that_are_not_there():
     tensor = nm.zeros(3)
     for name in ("cuda:0", "vulkan:99"):

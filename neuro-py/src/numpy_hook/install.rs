@@ -28,9 +28,10 @@ static ALIGNMENT: AtomicUsize = AtomicUsize::new(1);
 /// earlier install. False, with nothing changed, where NumPy's default handler is not the one known here.
 ///
 /// # Errors
-/// `ImportError` where NumPy is absent or unknown.
+/// `ImportError` where NumPy is absent or unknown; `ValueError` for a pool of a device.
 #[pyfunction(name = "_numpy_install")]
 pub(super) fn numpy_install(py: Python<'_>, pool: &Bound<'_, PyMemoryPool>, alignment: usize) -> PyResult<bool> {
+    let pool = pool.get().for_host()?;
     let api = NumpyApi::get(py)?;
     let handler = api.default_handler();
     // SAFETY: a handler of NumPy, alive for good.
@@ -39,10 +40,7 @@ pub(super) fn numpy_install(py: Python<'_>, pool: &Bound<'_, PyMemoryPool>, alig
     }
     know_default(api);
     ALIGNMENT.fetch_max(alignment, Ordering::Relaxed);
-    let context = Box::into_raw(Box::new(Context {
-        pool: pool.get().inner.clone(),
-        alignment,
-    }));
+    let context = Box::into_raw(Box::new(Context { pool, alignment }));
     // SAFETY: known layout; the GIL is held, so nobody reads the functions meanwhile; the context lives until it is
     // replaced here or in `numpy_uninstall`.
     unsafe {

@@ -24,18 +24,16 @@ struct Scoped {
 /// A new handler capsule that allocates from `pool`, `alignment` bytes aligned.
 ///
 /// # Errors
-/// `ImportError` where NumPy is absent or unknown.
+/// `ImportError` where NumPy is absent or unknown; `ValueError` for a pool of a device.
 #[pyfunction(name = "_numpy_handler")]
 pub(super) fn numpy_handler<'py>(
     py: Python<'py>,
     pool: &Bound<'py, PyMemoryPool>,
     alignment: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let pool = pool.get().for_host()?;
     know_default(NumpyApi::get(py)?);
-    let context = Context {
-        pool: pool.get().inner.clone(),
-        alignment,
-    };
+    let context = Context { pool, alignment };
     let scoped = Box::into_raw(Box::new(Scoped {
         handler: Handler::new(Context::allocator(null_mut())),
         context,

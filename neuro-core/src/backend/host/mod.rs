@@ -6,6 +6,8 @@
 //!
 //! Absent on purpose: who uses which bytes (`heap/`), and how much may be used (`pool/`).
 
+#[cfg(all(test, not(loom)))]
+mod device;
 pub(crate) mod os;
 pub(crate) mod words;
 
