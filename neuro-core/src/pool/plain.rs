@@ -2,7 +2,7 @@
 //! region has the room in memory that it holds. Whoever finds it otherwise goes the long way (`state.rs`), which does all of it.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::Inner;
 use super::head::Head;
@@ -66,15 +66,9 @@ impl State {
         if !self.is_plain(pool) {
             return false;
         }
-        let block = word.block(head.offset_of(ptr.addr().get()));
-        // Erased before the range can be handed out again.
-        place.store(0, Ordering::Release);
-        let here = std::ptr::from_ref(head);
-        let region = self.regions.iter_mut().find(|region| std::ptr::eq(region.head(), here));
-        if let Some(units) = region.and_then(|region| region.free(block)) {
-            let bytes = units as usize * GRANULE;
+        if let Some((requested, bytes)) = self.give_recorded_back(head, ptr, word, place) {
             self.fold_own(pool);
-            self.counters.remove_block(bytes - word.slack(), bytes);
+            self.counters.remove_block(requested, bytes);
         }
         true
     }

@@ -224,16 +224,31 @@ impl State {
         word: BlockWord,
         place: &AtomicU64,
     ) {
+        if let Some((requested, bytes)) = self.give_recorded_back(head, ptr, word, place) {
+            self.fold_own(pool);
+            self.count_out(pool, requested, bytes);
+        }
+    }
+
+    /// Gives the range of a live block back to its heap: the bytes that were asked for, and those it occupied.
+    #[inline]
+    pub(super) fn give_recorded_back(
+        &mut self,
+        head: &Head,
+        ptr: NonNull<u8>,
+        word: BlockWord,
+        place: &AtomicU64,
+    ) -> Option<(usize, usize)> {
         let block = word.block(head.offset_of(ptr.addr().get()));
         // Erased before the range can be handed out again.
         place.store(0, Ordering::Release);
         let here = std::ptr::from_ref(head);
-        let region = self.regions.iter_mut().find(|region| std::ptr::eq(region.head(), here));
-        if let Some(units) = region.and_then(|region| region.free(block)) {
-            let bytes = units as usize * GRANULE;
-            self.fold_own(pool);
-            self.count_out(pool, bytes - word.slack(), bytes);
-        }
+        let region = self
+            .regions
+            .iter_mut()
+            .find(|region| std::ptr::eq(region.head(), here))?;
+        let bytes = region.free(block)? as usize * GRANULE;
+        Some((bytes - word.slack(), bytes))
     }
 
     /// Takes back the block at `ptr`, whose record says that it was freed.

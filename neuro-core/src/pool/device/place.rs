@@ -10,7 +10,7 @@ use super::planted::{Omission, omitted};
 use super::region::{GRANULE, Region};
 use super::uses::{Numbers, Uses};
 use super::{DeviceBlock, DevicePool, Pending, State};
-use crate::backend::{QUEUES, Queue, Refusal, SlabKind, Span, Ticket};
+use crate::backend::{QUEUES, Queue, Refusal, Slab, SlabKind, Span, Ticket};
 use crate::error::{Error, Result};
 use crate::heap::Block;
 use crate::sync::global::{Mutex, lock};
@@ -23,8 +23,17 @@ const MAX_ALIGNMENT: usize = 2 << 20;
 
 struct Found {
     region: usize,
+    slab: Slab,
     block: Block,
     behind: Option<Ticket>,
+}
+
+/// What is asked for: bytes, and the granules that makes.
+#[derive(Clone, Copy)]
+struct Request {
+    bytes: usize,
+    units: u32,
+    align: u32,
 }
 
 impl DevicePool {
@@ -44,26 +53,21 @@ impl DevicePool {
         let refused = || self.out_of_memory(bytes, alignment);
         let units = u32::try_from((bytes.max(1) as u64).div_ceil(GRANULE)).map_err(|_| refused())?;
         let align = (alignment as u64 / GRANULE).max(1) as u32;
-        let at_once = self.state().find(units, align, &[queue]);
+        let request = Request { bytes, units, align };
+        let at_once = self.state().find(request, &[queue]);
         let found = match at_once {
             Some(found) => found,
-            None => self.find_at_last(units, align, queue)?.ok_or_else(refused)?,
+            None => self.find_at_last(request, queue)?.ok_or_else(refused)?,
         };
-        Ok(self.hand_out(found, units, bytes))
+        Ok(self.hand_out(&found, request))
     }
 
-    fn hand_out(self: &Arc<Self>, found: Found, units: u32, requested: usize) -> DeviceBlock {
-        let span_bytes = u64::from(units) * GRANULE;
-        let mut state = self.state();
-        state.counters.add_block(requested, span_bytes as usize);
-        // The region stays while it has this block.
-        let slab = state.regions[found.region].as_ref().map(|region| region.slab);
-        drop(state);
+    fn hand_out(self: &Arc<Self>, found: &Found, request: Request) -> DeviceBlock {
         let offset = u64::from(found.block.offset) * GRANULE;
         let span = Span {
-            slab: slab.map_or(crate::backend::SlabId(0), |slab| slab.id),
+            slab: found.slab.id,
             offset,
-            bytes: span_bytes,
+            bytes: u64::from(request.units) * GRANULE,
         };
         self.engine().backend().handed_out(span);
         DeviceBlock {
@@ -71,25 +75,21 @@ impl DevicePool {
             region: found.region,
             block: found.block,
             span,
-            requested,
+            requested: request.bytes,
             // SAFETY: the block lies within its slab.
-            host: slab
-                .and_then(|slab| slab.host)
-                .map(|host| unsafe { host.add(offset as usize) }),
+            host: found.slab.host.map(|host| unsafe { host.add(offset as usize) }),
             uses: Mutex::new(Uses::behind(found.behind)),
         }
     }
 
     /// What is tried when no range is idle or the queue's own.
     #[cold]
-    fn find_at_last(&self, units: u32, align: u32, queue: Queue) -> Result<Option<Found>> {
+    fn find_at_last(&self, request: Request, queue: Queue) -> Result<Option<Found>> {
         let done = self.engine().poll()?;
         {
             let mut state = self.state();
             state.reclaim(&done);
-            let found = state
-                .find(units, align, &[queue])
-                .or_else(|| state.find(units, align, &QUEUES));
+            let found = state.find(request, &[queue]).or_else(|| state.find(request, &QUEUES));
             if found.is_some() {
                 return Ok(found);
             }
@@ -101,12 +101,12 @@ impl DevicePool {
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
             let growing = lock(&self.growth);
-            let found = self.state().find(units, align, &QUEUES);
+            let found = self.state().find(request, &QUEUES);
             if found.is_some() {
                 return Ok(found);
             }
-            if self.grow(units)? {
-                let found = self.state().find(units, align, &QUEUES);
+            if self.grow(request.units)? {
+                let found = self.state().find(request, &QUEUES);
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -117,7 +117,7 @@ impl DevicePool {
             let done = self.engine().done();
             let mut state = self.state();
             state.reclaim(&done);
-            let found = state.find(units, align, &QUEUES);
+            let found = state.find(request, &QUEUES);
             let next = state.next_to_finish(&done);
             drop(state);
             match next {
@@ -199,19 +199,21 @@ impl DevicePool {
 }
 
 impl State {
-    /// A range that is idle, or that one of `queues` used last, the first first.
-    fn find(&mut self, units: u32, align: u32, queues: &[Queue]) -> Option<Found> {
+    /// Hands out and counts a range that is idle, or that one of `queues` used last, the first first.
+    fn find(&mut self, request: Request, queues: &[Queue]) -> Option<Found> {
+        let Request { bytes, units, align } = request;
         for &queue in queues {
             for (at, region) in self.regions.iter_mut().enumerate() {
-                let Some((block, behind)) = region.as_mut().and_then(|region| region.allocate(units, align, queue))
-                else {
+                let Some(region) = region else { continue };
+                let Some((block, behind)) = region.allocate(units, align, queue) else {
                     continue;
                 };
-                let behind = behind.filter(|_| !omitted(Omission::BehindOfReused));
+                self.counters.add_block(bytes, (u64::from(units) * GRANULE) as usize);
                 return Some(Found {
                     region: at,
+                    slab: region.slab,
                     block,
-                    behind,
+                    behind: behind.filter(|_| !omitted(Omission::BehindOfReused)),
                 });
             }
         }

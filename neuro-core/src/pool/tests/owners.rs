@@ -27,6 +27,14 @@ fn free(block: Sent) {
     unsafe { MemoryPool::free(block.0) }.unwrap();
 }
 
+/// Many slabs of this thread with free slots in all of them: every other block is live.
+fn every_other(pool: &MemoryPool) -> Vec<Sent> {
+    let all: Vec<_> = (0..20_000).map(|_| take(pool, 256)).collect();
+    let (kept, freed): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    freed.into_iter().for_each(|(_, block)| free(block));
+    kept.into_iter().map(|(_, block)| block).collect()
+}
+
 /// Slabs of another thread that have free slots at low addresses hide neither a thread's own nor the new one made for it.
 #[test]
 fn a_cache_finds_its_own_slabs_behind_those_of_others() {
@@ -34,13 +42,10 @@ fn a_cache_finds_its_own_slabs_behind_those_of_others() {
     let (ready, done) = (Barrier::new(2), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Many slabs, one block left in each few: all of them partial, and this thread's.
-            let all: Vec<_> = (0..20_000).map(|_| take(&pool, 256)).collect();
-            let (kept, freed): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
-            freed.into_iter().for_each(|(_, block)| free(block));
+            let kept = every_other(&pool);
             ready.wait();
             done.wait();
-            kept.into_iter().for_each(|(_, block)| free(block));
+            kept.into_iter().for_each(free);
         });
         ready.wait();
         let before = pool.stats();
@@ -65,12 +70,10 @@ fn blocks_that_come_and_go_beside_another_thread_need_no_more() {
     let (ready, done) = (Barrier::new(2), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let all: Vec<_> = (0..20_000).map(|_| take(&pool, 256)).collect();
-            let (kept, freed): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
-            freed.into_iter().for_each(|(_, block)| free(block));
+            let kept = every_other(&pool);
             ready.wait();
             done.wait();
-            kept.into_iter().for_each(|(_, block)| free(block));
+            kept.into_iter().for_each(free);
         });
         ready.wait();
         let before = pool.stats();
