@@ -303,7 +303,7 @@ impl State {
             asked,
             alignment,
             figures: Box::new(stats.into()),
-            cause,
+            cause: cause.map(Into::into),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::memory::DeviceMemory;
-use crate::pool::device::DeviceBlock;
+use crate::pool::device::{DeviceBlock, Waits};
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -52,8 +52,7 @@ impl DynTensor {
         };
         let geometry = Geometry::contiguous("to_device", self.shape(), self.dtype)?;
         let bytes = self.nbytes();
-        let here = self.storage.device_block();
-        let block = match here {
+        let block = match self.storage.device_block() {
             Some(from) if self.is_contiguous() && from.engine().device() == to.engine().device() => {
                 let block = to.allocate(bytes, 1, Queue::Compute)?;
                 transfer::copy(from, self.offset, &block, bytes)?;
@@ -62,18 +61,41 @@ impl DynTensor {
             Some(from) => return self.download(from, MemoryPool::global())?.to_pool(pool),
             None => {
                 self.check_host("to_device")?;
-                let source = self.contiguous()?;
                 let block = to.allocate(bytes, 1, Queue::Upload)?;
-                source.with_bytes("to_device", |bytes| transfer::upload(bytes, &block))??;
+                self.send(&block)?;
                 block
             }
         };
-        Ok(Self::from_parts(
-            Arc::new(DeviceMemory::of_device(block)),
-            geometry,
-            0,
-            self.dtype,
-        ))
+        Ok(Self::of_block(block, geometry, self.dtype))
+    }
+
+    /// Copies the elements, in their order, to the start of `block`, which has room for them.
+    pub(super) fn send(&self, block: &DeviceBlock) -> Result<()> {
+        self.contiguous()?
+            .with_bytes("to_device", |bytes| transfer::upload(bytes, block))?
+    }
+
+    /// A tensor of all of a block's elements.
+    pub(super) fn of_block(block: DeviceBlock, geometry: Geometry, dtype: DType) -> Self {
+        Self::from_parts(Arc::new(DeviceMemory::of_device(block)), geometry, 0, dtype)
+    }
+
+    /// Work that uses the storage and may not be done.
+    pub(super) fn under_way(&self) -> Waits {
+        let block = self.storage.device_block();
+        block.map_or_else(Waits::new, |block| block.uses_under_way())
+    }
+
+    /// Waits until all work that was submitted on the storage is done. On the host there is none.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost).
+    pub fn synchronize(&self) -> Result<()> {
+        let Some(block) = self.storage.device_block() else {
+            return Ok(());
+        };
+        block.engine().check()?;
+        block.engine().wait(&self.under_way())
     }
 
     /// A contiguous copy in host memory.

@@ -85,6 +85,15 @@ impl DeviceBlock {
         Ok(self.uses().waits_of_host(access))
     }
 
+    /// Work that was submitted on it, of which some may not be done.
+    pub(crate) fn uses_under_way(&self) -> Waits {
+        if self.engine().is_here() {
+            self.uses().waits_of_host(Access::Write)
+        } else {
+            Waits::new()
+        }
+    }
+
     /// The last work of each queue that may use it is known to be done.
     pub(crate) fn is_idle(&self) -> bool {
         self.engine().is_here() && super::engine::is_done(&self.uses().last(), &self.engine().done())

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::lane::{Lane, Way};
 use super::planted::{Omission, omitted};
 use super::ring::Ring;
 use super::uses::Numbers;
@@ -25,6 +26,7 @@ pub(crate) struct Engine {
     kept: Mutex<Vec<Kept>>,
     upload: Ring,
     download: Ring,
+    lanes: [Lane; 2],
     /// Forks that this process was the child of when the engine was made.
     forks: u32,
 }
@@ -65,6 +67,7 @@ impl Engine {
             kept: Mutex::new(Vec::new()),
             upload: Ring::new(SlabKind::Upload),
             download: Ring::new(SlabKind::Readback),
+            lanes: Default::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
     }
@@ -104,6 +107,10 @@ impl Engine {
     /// Staging on the way to the host.
     pub(crate) fn download_ring(&self) -> &Ring {
         &self.download
+    }
+
+    pub(super) fn lane(&self, way: Way) -> &Lane {
+        &self.lanes[way as usize]
     }
 
     /// How far the queues are known to be. Asks nobody.

@@ -15,6 +15,7 @@
 mod block;
 mod engine;
 mod engines;
+mod lane;
 mod place;
 mod planted;
 mod region;
@@ -34,11 +35,12 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit};
 pub(crate) use self::engine::{Engine, gone};
+pub(crate) use self::lane::{Landing, Way};
 #[cfg(all(test, not(loom)))]
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
-pub(crate) use self::uses::Access;
+pub(crate) use self::uses::{Access, Waits};
 
 /// A pool of one device's memory. Lives as long as a handle or a block of it.
 #[derive(Debug)]

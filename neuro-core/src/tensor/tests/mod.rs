@@ -11,6 +11,8 @@ use crate::pool::MemoryPool;
 #[cfg(not(loom))]
 mod device;
 mod refuse;
+#[cfg(not(loom))]
+mod transfer;
 
 /// The values of a view, read one by one.
 fn one_by_one<T: Element>(tensor: &DynTensor) -> Vec<T> {
