@@ -80,6 +80,15 @@ struct DLManagedTensorVersioned;
 // Two `double`: real, imaginary.
 #define NEURO_DTYPE_COMPLEX128 15
 
+// The host's memory. Its `id` is 0.
+#define NEURO_DEVICE_CPU 1
+
+// A CUDA device. Its `id` is the ordinal.
+#define NEURO_DEVICE_CUDA 2
+
+// A Vulkan device. Its `id` is the ordinal.
+#define NEURO_DEVICE_VULKAN 7
+
 // Flag of `neuro_pool_options_t`: memory is touched when the pool takes it from the system, so that its first use does not
 // fault. Costs the time then, and the memory whether or not it is used.
 #define NEURO_POOL_PREFAULT 1
@@ -112,6 +121,14 @@ typedef struct neuro_tensor_t neuro_tensor_t;
 
 // What a call came to: `NEURO_OK`, or why it failed. `neuro_last_error()` has the words.
 typedef int32_t neuro_status_t;
+
+// A device: the numbers are those of DLPack. All zeros mean the cpu too, so that a struct set to zeros does.
+typedef struct {
+    // `NEURO_DEVICE_…`.
+    int32_t type;
+    // Which of them, counted from 0.
+    int32_t id;
+} neuro_device_t;
 
 // What a pool holds, all of one moment. Set `struct_size` before the call.
 //
@@ -336,6 +353,22 @@ const char *neuro_dtype_name(uint32_t dtype);
 //
 // Caller: `name` is NULL or a string; `out` is NULL or writable.
 neuro_status_t neuro_dtype_from_name(const char *name, uint32_t *out);
+
+// The device called `name`: `"cpu"`, `"cuda:0"`, `"vulkan:0"`; no number means 0. Whether it is there, is not asked. `*out`
+// is zeros after a failure.
+//
+// Caller: `name` is NULL or a string; `out` is NULL or writable.
+neuro_status_t neuro_device_from_name(const char *name,
+                                      neuro_device_t *out);
+
+// Writes the name of `device`, as `"vulkan:0"`, and a NUL to the `size` bytes at `buffer`, cut off where it is longer, and
+// gives the bytes that all of it has, without the NUL: a `buffer` of 32 holds every name. NULL with a `size` of 0 only asks for
+// that number. 0 and an empty string for numbers that name no device, which sets the error.
+//
+// Caller: `buffer` is NULL or writable for `size`.
+size_t neuro_device_name(neuro_device_t device,
+                         char *buffer,
+                         size_t size);
 
 // New pool. NULL options: no limit, blocks aligned to 64 bytes, cached memory goes back after a second. An alignment that
 // cannot be met is reported by the first allocation. Release `*out` once.

@@ -4,6 +4,7 @@
 use std::ffi::c_char;
 
 use crate::contents::*;
+use crate::device::*;
 use crate::dlpack::*;
 use crate::dtype::*;
 use crate::facts::*;
@@ -63,6 +64,8 @@ macro_rules! functions {
 static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_abi_version
     neuro_clear_error
+    neuro_device_from_name
+    neuro_device_name
     neuro_dtype_from_name
     neuro_dtype_name
     neuro_dtype_size

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "status",
     "version",
     "dtype",
+    "device",
     "options",
     "pool",
     "stats",
