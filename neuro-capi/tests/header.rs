@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "status",
     "version",
     "dtype",
     "device",
+    "discovery",
     "options",
     "pool",
     "stats",
