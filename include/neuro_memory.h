@@ -734,7 +734,7 @@ neuro_status_t neuro_tensor_fill_i64(neuro_tensor_t *tensor, int64_t value);
 
 // `tensor` for a consumer that knows the structure from before DLPack 1.0. It shares the storage and keeps it alive. Give
 // `*out` to one consumer, or call its deleter once. A read-only tensor is `NEURO_EXCHANGE`: the old structure cannot say
-// that.
+// that. So is one that is not on the cpu.
 neuro_status_t neuro_tensor_to_dlpack(const neuro_tensor_t *tensor,
                                       struct DLManagedTensor **out);
 
