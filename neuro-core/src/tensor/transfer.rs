@@ -26,11 +26,11 @@ use crate::sync::global::{Mutex, lock};
 /// let there = transfer.wait()?;
 /// # Ok::<(), neuro_core::Error>(())
 /// ```
-#[derive(Clone)]
 pub struct Transfer(std::sync::Arc<Shared>);
 
 struct Shared {
-    state: Mutex<State>,
+    /// And how many handles there are: without one the result is nobody's, and goes at once.
+    state: Mutex<(State, usize)>,
     came: Condvar,
     /// Whose thread brings it: a forked child has none of them.
     engine: Option<std::sync::Arc<Engine>>,
@@ -52,7 +52,7 @@ impl Transfer {
         self.check()?;
         let mut state = lock(&self.0.state);
         loop {
-            match &*state {
+            match &state.0 {
                 State::Over(result) => return result.clone(),
                 State::UnderWay(_) => {
                     state = self
@@ -67,7 +67,7 @@ impl Transfer {
 
     /// Whether it is over: [`wait`](Self::wait) would not wait.
     pub fn is_done(&self) -> bool {
-        self.check().is_err() || matches!(&*lock(&self.0.state), State::Over(_))
+        self.check().is_err() || matches!(lock(&self.0.state).0, State::Over(_))
     }
 
     /// Has `callback` called with what [`wait`](Self::wait) gives, once: at once, if it is over, else on the thread that brings
@@ -77,7 +77,7 @@ impl Transfer {
         if self.check().is_err() {
             return;
         }
-        let result = match &mut *lock(&self.0.state) {
+        let result = match &mut lock(&self.0.state).0 {
             State::UnderWay(callbacks) => {
                 callbacks.push(Box::new(callback));
                 return;
@@ -94,11 +94,45 @@ impl Transfer {
     /// One that is over.
     fn over(tensor: DynTensor) -> Self {
         Self(std::sync::Arc::new(Shared {
-            state: Mutex::new(State::Over(Ok(tensor))),
+            state: Mutex::new((State::Over(Ok(tensor)), 1)),
             came: Condvar::new(),
             engine: None,
         }))
     }
+}
+
+impl Clone for Transfer {
+    fn clone(&self) -> Self {
+        if self.check().is_ok() {
+            lock(&self.0.state).1 += 1;
+        }
+        Self(std::sync::Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if self.check().is_err() {
+            return; // the parent's
+        }
+        let mut state = lock(&self.0.state);
+        state.1 -= 1;
+        let last = state.1 == 0;
+        let gone = match &mut state.0 {
+            State::Over(result) if last => Some(std::mem::replace(result, nobody())),
+            _ => None,
+        };
+        drop(state);
+        drop(gone); // the tensor, if nobody else has it: with no lock held
+    }
+}
+
+/// What became of a tensor that nobody asks for.
+fn nobody() -> Result<DynTensor> {
+    Err(Error::InvalidArgument {
+        op: "to_device_async",
+        what: "the tensor went with the last handle of its transfer".to_owned(),
+    })
 }
 
 impl fmt::Debug for Transfer {
@@ -113,7 +147,7 @@ struct Promise(Option<std::sync::Arc<Shared>>);
 impl Promise {
     fn new(engine: &std::sync::Arc<Engine>) -> (Self, Transfer) {
         let shared = std::sync::Arc::new(Shared {
-            state: Mutex::new(State::UnderWay(Vec::new())),
+            state: Mutex::new((State::UnderWay(Vec::new()), 1)),
             came: Condvar::new(),
             engine: Some(std::sync::Arc::clone(engine)),
         });
@@ -126,12 +160,16 @@ impl Promise {
 
     fn tell(&mut self, result: Result<DynTensor>) {
         let Some(shared) = self.0.take() else { return };
-        let before = std::mem::replace(&mut *lock(&shared.state), State::Over(result.clone()));
+        let mut state = lock(&shared.state);
+        state.1 += 1;
+        let before = std::mem::replace(&mut state.0, State::Over(result));
+        drop(state);
         shared.came.notify_all();
+        let transfer = Transfer(shared);
         if let State::UnderWay(callbacks) = before {
             for callback in callbacks {
                 // Each of them is called, whatever another does. A panic has written its message.
-                let call = std::panic::AssertUnwindSafe(|| callback(result.clone()));
+                let call = std::panic::AssertUnwindSafe(|| transfer.then(callback));
                 let _ = std::panic::catch_unwind(call);
             }
         }
@@ -158,6 +196,9 @@ impl DynTensor {
         if self.device() == device {
             return Ok(Transfer::over(self.clone()));
         }
+        if let Some(same) = self.shared_with(device)? {
+            return self.arriving(same);
+        }
         self.to_pool_async(&MemoryPool::of_device(device)?)
     }
 
@@ -180,13 +221,31 @@ impl DynTensor {
         let (promise, transfer) = Promise::new(to.engine());
         let source = self.clone();
         let job = move || {
-            let sent = source.send(&block);
+            let sent = source.send(&block).map(drop);
             let tensor = Self::of_block(block, geometry, source.dtype);
             let until = tensor.under_way();
-            let then = Box::new(move |landed: Result<()>| promise.keep(sent.and(landed).map(|()| tensor)));
+            let then = Box::new(move |landed: Result<()>| {
+                drop(source); // the device may have read it until now
+                promise.keep(sent.and(landed).map(|()| tensor));
+            });
             Landing { until, then }
         };
         to.engine().start(Way::Up, Box::new(job));
+        Ok(transfer)
+    }
+
+    /// `same`, the same bytes as this on the other side, as soon as the work on them is done.
+    fn arriving(&self, same: Self) -> Result<Transfer> {
+        let block = self.storage.device_block().or_else(|| same.storage.device_block());
+        let Some(block) = block else {
+            return Ok(Transfer::over(same));
+        };
+        let engine = std::sync::Arc::clone(block.engine());
+        engine.check()?;
+        let until = block.uses_under_way();
+        let (promise, transfer) = Promise::new(&engine);
+        let then = Box::new(move |landed: Result<()>| promise.keep(landed.map(|()| same)));
+        engine.start(Way::Down, Box::new(move || Landing { until, then }));
         Ok(transfer)
     }
 

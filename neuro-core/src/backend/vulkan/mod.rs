@@ -5,7 +5,7 @@
 //! discover   which devices there are, and what they can do             refuse     what the driver says, as a `Refusal`
 //! open       the device, and which real queue does what                slabs      memory
 //! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
-//! timeline   semaphores that count
+//! timeline   semaphores that count                                   import     host memory that the device uses where it lies
 //! ```
 //!
 //! Invariants:
@@ -19,6 +19,7 @@
 //! Absent on purpose: flushing of memory that is not coherent (such memory is not shown to the host), kernels.
 
 mod discover;
+mod import;
 mod loader;
 mod open;
 mod process;
@@ -35,6 +36,7 @@ mod validation;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
 use self::discover::Found;
 use self::queue::Lines;
@@ -115,6 +117,12 @@ impl Backend for VulkanDevice {
     fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
         self.health.check()?;
         self.slabs.allocate(bytes, kind, &self.health)
+    }
+
+    unsafe fn import_host(&self, memory: NonNull<u8>, bytes: u64) -> Result<Slab, Refusal> {
+        self.health.check()?;
+        // SAFETY: forwarded contract.
+        unsafe { self.slabs.import(memory, bytes, &self.health) }
     }
 
     unsafe fn free(&self, slab: SlabId) {

@@ -15,6 +15,7 @@
 mod block;
 mod engine;
 mod engines;
+mod import;
 mod lane;
 mod place;
 mod planted;
@@ -35,6 +36,11 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit};
 pub(crate) use self::engine::{Engine, gone};
+pub(crate) use self::engines::import_refused;
+pub(crate) use self::import::{
+    Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
+    release as release_imports,
+};
 pub(crate) use self::lane::{Landing, Way};
 #[cfg(all(test, not(loom)))]
 pub(crate) use self::planted::without;

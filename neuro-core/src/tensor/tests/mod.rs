@@ -10,6 +10,8 @@ use crate::pool::MemoryPool;
 
 #[cfg(not(loom))]
 mod device;
+#[cfg(not(loom))]
+mod gpu;
 mod refuse;
 #[cfg(not(loom))]
 mod transfer;
