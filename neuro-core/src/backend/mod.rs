@@ -21,6 +21,7 @@
 //! - B7: a slab begins on the device's alignment; what it holds is anything. It may be freed when no work that is not done uses it.
 //! - B8: memory that is not there is refused as [`Refusal::NoMemory`], and everything else still works.
 //! - B9: all calls may come from any thread at any time.
+//! - B10: imported memory of the host is a slab like any other, at the host's own address; who cannot import refuses.
 //!
 //! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
