@@ -32,13 +32,14 @@ use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
-pub(crate) use self::block::{DeviceBlock, submit};
+pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
+pub(crate) use self::engines::engine_of;
 #[cfg(all(test, not(loom)))]
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
-pub(crate) use self::uses::Access;
+pub use self::uses::Access;
 
 /// A pool of one device's memory. Lives as long as a handle or a block of it.
 #[derive(Debug)]
