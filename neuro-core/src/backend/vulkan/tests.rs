@@ -4,6 +4,7 @@
 
 mod process;
 mod programs;
+mod raw;
 
 use std::sync::Once;
 
