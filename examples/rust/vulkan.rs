@@ -69,6 +69,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let back = there.to_device(Device::Cpu)?; // behind the shader
     assert!(back.to_vec::<f32>()?.iter().all(|&number| number == 12.0));
-    println!("1.5, doubled three times on {}: {}", pool.device(), back.item::<f32>(&[0, 0])?);
+    println!(
+        "1.5, doubled three times on {}: {}",
+        pool.device(),
+        back.item::<f32>(&[0, 0])?
+    );
     Ok(())
 }

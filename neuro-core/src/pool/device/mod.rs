@@ -21,6 +21,8 @@ mod region;
 mod ring;
 #[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, not(loom)))]
+mod turn_tests;
 mod uses;
 
 use std::sync::Arc;

@@ -113,7 +113,11 @@ fn a_device_of_the_program_is_shared_with_it() {
         assert!(matches!(device, Device::Vulkan(1000..)), "{device}");
         assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
         let handles = vulkan::handles(device).unwrap();
-        let own_handles = [own.instance.handle().as_raw(), own.device.handle().as_raw(), own.queue.as_raw()];
+        let own_handles = [
+            own.instance.handle().as_raw(),
+            own.device.handle().as_raw(),
+            own.queue.as_raw(),
+        ];
         assert_eq!([handles.instance, handles.device, handles.queue], own_handles);
         assert_eq!(handles.api_version, vk::API_VERSION_1_2);
         // Handed over again it has the same name, also without the lock; with another queue it is refused.
@@ -185,7 +189,10 @@ fn what_cannot_be_adopted_is_told_why() {
         let mut what = own.to_adopt(vk::API_VERSION_1_2, None);
         change(&mut what);
         let error = adopt(what).unwrap_err();
-        assert!(matches!(error, Error::InvalidArgument { .. }) && error.to_string().contains(part), "{error}");
+        assert!(
+            matches!(error, Error::InvalidArgument { .. }) && error.to_string().contains(part),
+            "{error}"
+        );
     };
     refused(&|what| what.instance = 0, "instance is 0");
     refused(&|what| what.physical_device = 0, "physical_device is 0");
@@ -193,7 +200,10 @@ fn what_cannot_be_adopted_is_told_why() {
     refused(&|what| what.queue = 0, "queue is 0");
     refused(&|what| what.queue_family = 77, "queue_family 77");
     refused(&|what| what.api_version = vk::API_VERSION_1_0, "Vulkan 1.1 at least");
-    refused(&|what| what.physical_device = listed.handles().physical_device, "is none of the");
+    refused(
+        &|what| what.physical_device = listed.handles().physical_device,
+        "is none of the",
+    );
     // A version that the instance speaks, and a device that was not made with the extension that this version needs.
     let error = adopt(own.to_adopt(vk::API_VERSION_1_1, None)).map(|device| device.to_string());
     assert!(matches!(&error, Err(Error::Unavailable { .. })), "{error:?}");
@@ -207,7 +217,12 @@ fn what_cannot_be_adopted_is_told_why() {
     let mut what = own.to_adopt(vk::API_VERSION_1_2, None);
     what.get_instance_proc_addr = nothing;
     let text = adopt(what).unwrap_err().to_string();
-    assert!(text.contains("vkGetDeviceProcAddr is not among the functions"), "{text}");
-    let text = MemoryPool::new_gpu(Device::Vulkan(u32::MAX), 1 << 20).unwrap_err().to_string();
+    assert!(
+        text.contains("vkGetDeviceProcAddr is not among the functions"),
+        "{text}"
+    );
+    let text = MemoryPool::new_gpu(Device::Vulkan(u32::MAX), 1 << 20)
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("from 1000 on"), "{text}");
 }

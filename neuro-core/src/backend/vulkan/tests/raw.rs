@@ -57,8 +57,13 @@ fn twice(doubler: &Doubler, tensor: &DynTensor, other: &DynTensor) -> u64 {
         Ok::<_, Error>(turn.signal.value)
     };
     // SAFETY: `Doubler` does as is asked.
-    unsafe { vulkan::with_queue(&[(other, Access::Read), (tensor, Access::Write), (tensor, Access::Read)], submit) }
-        .unwrap()
+    unsafe {
+        vulkan::with_queue(
+            &[(other, Access::Read), (tensor, Access::Write), (tensor, Access::Read)],
+            submit,
+        )
+    }
+    .unwrap()
 }
 
 /// Says to a test that shaders are to begin with a barrier, which they need not.
@@ -79,7 +84,9 @@ fn barrier(device: Device) -> vk::CommandBuffer {
             .command_pool(device.create_command_pool(&pool, None).unwrap())
             .command_buffer_count(1);
         let commands = device.allocate_command_buffers(&info).unwrap()[0];
-        device.begin_command_buffer(commands, &vk::CommandBufferBeginInfo::default()).unwrap();
+        device
+            .begin_command_buffer(commands, &vk::CommandBufferBeginInfo::default())
+            .unwrap();
         device.cmd_pipeline_barrier(commands, stages, stages, vk::DependencyFlags::empty(), &[all], &[], &[]);
         device.end_command_buffer(commands).unwrap();
         commands
@@ -95,7 +102,9 @@ fn next_turn(tensor: &DynTensor) -> (Vec<SemaphoreValue>, SemaphoreValue) {
     let mut seen = None;
     let look = |turn: &QueueTurn<'_>| {
         seen = Some((turn.waits.to_vec(), turn.signal));
-        Err::<(), _>(Error::UnknownDevice { name: "of a test".to_owned() })
+        Err::<(), _>(Error::UnknownDevice {
+            name: "of a test".to_owned(),
+        })
     };
     // SAFETY: nothing is submitted, and the answer says so.
     let refused = unsafe { vulkan::with_queue(&[(tensor, Access::Write)], look) }.unwrap_err();
@@ -106,7 +115,10 @@ fn next_turn(tensor: &DynTensor) -> (Vec<SemaphoreValue>, SemaphoreValue) {
 pub(super) fn numbers(count: usize, first: f32) -> (DynTensor, Vec<f32>) {
     let mut tensor = DynTensor::zeros(&[count], DType::F32).unwrap();
     let slice = tensor.as_mut_slice::<f32>().unwrap();
-    slice.iter_mut().zip(0..).for_each(|(number, at)| *number = first + at as f32);
+    slice
+        .iter_mut()
+        .zip(0..)
+        .for_each(|(number, at)| *number = first + at as f32);
     let numbers = slice.to_vec();
     (tensor, numbers)
 }
@@ -202,7 +214,9 @@ fn a_refusal_and_a_panic_leave_nothing_behind() {
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: it submits nothing.
             let _ = unsafe {
-                vulkan::with_queue(&[(&tensor, Access::Write)], |_| -> Result<(), Error> { panic!("of a test") })
+                vulkan::with_queue(&[(&tensor, Access::Write)], |_| -> Result<(), Error> {
+                    panic!("of a test")
+                })
             };
         }));
         assert!(panicked.is_err());
@@ -211,7 +225,11 @@ fn a_refusal_and_a_panic_leave_nothing_behind() {
         let (waits, next) = next_turn(&tensor);
         assert!(first.value <= value && value < next.value);
         assert_eq!(first.semaphore, next.semaphore);
-        assert!(waits.iter().any(|wait| wait.semaphore == next.semaphore && wait.value + 1 == next.value));
+        assert!(
+            waits
+                .iter()
+                .any(|wait| wait.semaphore == next.semaphore && wait.value + 1 == next.value)
+        );
         assert_eq!(back(&tensor), times(&plain, 2.0));
     });
 }
@@ -234,7 +252,12 @@ fn what_is_not_on_one_vulkan_device_is_refused() {
             let text = unsafe { vulkan::with_queue(tensors, never) }.unwrap_err().to_string();
             assert!(text.contains(part), "{text}");
         }
-        for device in [Device::Cpu, Device::Cuda(0), Device::Vulkan(999), Device::Vulkan(99_999)] {
+        for device in [
+            Device::Cpu,
+            Device::Cuda(0),
+            Device::Vulkan(999),
+            Device::Vulkan(99_999),
+        ] {
             let text = vulkan::handles(device).unwrap_err().to_string();
             assert!(text.contains(&device.to_string()), "{text}");
         }
