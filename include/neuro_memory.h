@@ -80,6 +80,15 @@ struct DLManagedTensorVersioned;
 // Two `double`: real, imaginary.
 #define NEURO_DTYPE_COMPLEX128 15
 
+// The host's memory. Its `id` is 0.
+#define NEURO_DEVICE_CPU 1
+
+// A CUDA device. Its `id` is the ordinal.
+#define NEURO_DEVICE_CUDA 2
+
+// A Vulkan device. Its `id` is the ordinal.
+#define NEURO_DEVICE_VULKAN 7
+
 // Flag of `neuro_pool_options_t`: memory is touched when the pool takes it from the system, so that its first use does not
 // fault. Costs the time then, and the memory whether or not it is used.
 #define NEURO_POOL_PREFAULT 1
@@ -112,6 +121,49 @@ typedef struct neuro_tensor_t neuro_tensor_t;
 
 // What a call came to: `NEURO_OK`, or why it failed. `neuro_last_error()` has the words.
 typedef int32_t neuro_status_t;
+
+// A device: the numbers are those of DLPack. All zeros mean the cpu too, so that a struct set to zeros does.
+typedef struct {
+    // `NEURO_DEVICE_…`.
+    int32_t type;
+    // Which of them, counted from 0.
+    int32_t id;
+} neuro_device_t;
+
+// A device that was found, and what its driver says of it. Set `struct_size` before the call. Texts are UTF-8, end in NUL, and
+// are cut off where they are longer.
+typedef struct {
+    // `sizeof(neuro_device_info_t)`, set by the caller.
+    size_t struct_size;
+    // What it is called here.
+    neuro_device_t device;
+    // The driver's name for it.
+    char name[256];
+    // `"discrete"`, `"integrated"`, `"virtual"`, `"software"` or `"other"`.
+    char kind[16];
+    // The driver's name and version.
+    char driver[256];
+    // Version of the interface.
+    char api[64];
+    // Why it cannot be used. Empty: it can.
+    char unusable[256];
+    // The same in every interface that shows the device.
+    uint8_t uuid[16];
+    // Bytes of its own memory.
+    uint64_t memory_bytes;
+    // Bytes of it that this process can expect to get, at this moment. 0: the driver does not say.
+    uint64_t budget_bytes;
+    // Bytes of it that this process has. 0 too where the driver does not say.
+    uint64_t used_bytes;
+    // Longest piece of memory that it gives, in bytes.
+    uint64_t max_allocation_bytes;
+    // How many pieces it gives at once.
+    uint64_t max_allocations;
+    // How many bytes of a buffer a kernel sees at once.
+    uint64_t max_kernel_bytes;
+    // What host memory begins on that it can use where it lies, in bytes. 0: it cannot.
+    uint64_t host_import_alignment;
+} neuro_device_info_t;
 
 // What a pool holds, all of one moment. Set `struct_size` before the call.
 //
@@ -193,7 +245,7 @@ typedef void (*neuro_soft_limit_callback_t)(void *context, const neuro_pool_stat
 typedef struct {
     // `sizeof(neuro_pool_options_t)`.
     size_t struct_size;
-    // Bytes that the pool's blocks may take together. 0: no limit.
+    // Bytes that the pool's blocks may take together. 0: no limit; with a `device` that is not the cpu, its memory.
     size_t limit_bytes;
     // Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
     size_t alignment;
@@ -212,6 +264,9 @@ typedef struct {
     neuro_soft_limit_callback_t soft_limit_callback;
     // Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
     void *soft_limit_context;
+    // Where its memory lies. All zeros: the cpu. With another device `limit_bytes` is the only other option that may be set,
+    // and a `limit_bytes` of 0 gives the device's default pool (`neuro_pool_of_device`).
+    neuro_device_t device;
 } neuro_pool_options_t;
 
 // One count.
@@ -302,6 +357,13 @@ typedef void (*neuro_function_t)(void);
 // A pool in debug mode found memory written that nobody may write.
 #define NEURO_CORRUPTED 16
 
+// A device that is gone for good, and what was on it too: its driver gave it up, or this process is a forked child, which has
+// no devices.
+#define NEURO_DEVICE_LOST 17
+
+// A device's driver refused a call.
+#define NEURO_DRIVER 18
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -337,8 +399,42 @@ const char *neuro_dtype_name(uint32_t dtype);
 // Caller: `name` is NULL or a string; `out` is NULL or writable.
 neuro_status_t neuro_dtype_from_name(const char *name, uint32_t *out);
 
+// The device called `name`: `"cpu"`, `"cuda:0"`, `"vulkan:0"`; no number means 0. Whether it is there, is not asked. `*out`
+// is zeros after a failure.
+//
+// Caller: `name` is NULL or a string; `out` is NULL or writable.
+neuro_status_t neuro_device_from_name(const char *name,
+                                      neuro_device_t *out);
+
+// Writes the name of `device`, as `"vulkan:0"`, and a NUL to the `size` bytes at `buffer`, cut off where it is longer, and
+// gives the bytes that all of it has, without the NUL: a `buffer` of 32 holds every name. NULL with a `size` of 0 only asks for
+// that number. 0 and an empty string for numbers that name no device, which sets the error.
+//
+// Caller: `buffer` is NULL or writable for `size`.
+size_t neuro_device_name(neuro_device_t device,
+                         char *buffer,
+                         size_t size);
+
+// Number of devices beside the cpu, those that cannot be used included. Loads the drivers, the first time; the order does not
+// change while the process runs. 0 where there is none: `neuro_device_get_missing` has the words.
+size_t neuro_device_get_count(void);
+
+// Device `index`, counted from 0: what it is, as of now. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
+// An index beyond the last is `NEURO_OUT_OF_RANGE`.
+neuro_status_t neuro_device_get_info(size_t index,
+                                     neuro_device_info_t *out);
+
+// Writes why there is no device of `type` (`NEURO_DEVICE_…`) and how to get one to the `size` bytes at `buffer`, as
+// `neuro_device_name` does. 0 and an empty string where there is one. NULL with a `size` of 0 only asks for the length. An
+// unknown type gives 0 too, and sets the error.
+//
+// Caller: `buffer` is NULL or writable for `size`.
+size_t neuro_device_get_missing(int32_t type,
+                                char *buffer,
+                                size_t size);
+
 // New pool. NULL options: no limit, blocks aligned to 64 bytes, cached memory goes back after a second. An alignment that
-// cannot be met is reported by the first allocation. Release `*out` once.
+// cannot be met is reported by the first allocation. A device that is not there is `NEURO_UNAVAILABLE`. Release `*out` once.
 //
 // Caller: `options` is NULL or readable for its `struct_size`; any thread may call its `soft_limit_callback` with its
 // `soft_limit_context` as long as the pool has a handle or a block; `out` is NULL or writable.
@@ -349,6 +445,14 @@ neuro_status_t neuro_pool_create(const neuro_pool_options_t *options,
 // it once.
 neuro_status_t neuro_pool_default(neuro_pool_t **out);
 
+// The default pool of `device`: its limit is the device's memory. For the cpu it is that of `neuro_pool_default`. A device that
+// is not there is `NEURO_UNAVAILABLE`, with what was looked for. Release `*out` once.
+neuro_status_t neuro_pool_of_device(neuro_device_t device,
+                                    neuro_pool_t **out);
+
+// Where the memory of `pool` (NULL: the default pool) lies. Zeros where the handle is not live, which sets the error.
+neuro_device_t neuro_pool_get_device(const neuro_pool_t *pool);
+
 // One more reference to `pool`, to be released once.
 neuro_status_t neuro_pool_retain(neuro_pool_t *pool);
 
@@ -357,8 +461,12 @@ neuro_status_t neuro_pool_retain(neuro_pool_t *pool);
 neuro_status_t neuro_pool_release(neuro_pool_t *pool);
 
 // A block of at least `bytes` bytes, contents undefined, from `pool` (NULL: the default pool), aligned to `alignment`
-// bytes (0: as the pool is). 0 bytes give a block of its own too. Free it with `neuro_pool_free`.
-neuro_status_t neuro_pool_allocate(neuro_pool_t *pool, size_t bytes, size_t alignment, void **out);
+// bytes (0: as the pool is). 0 bytes give a block of its own too. Free it with `neuro_pool_free`. A pool of another device than
+// the cpu gives tensors only, since its memory has no address here: `NEURO_UNAVAILABLE`.
+neuro_status_t neuro_pool_allocate(neuro_pool_t *pool,
+                                   size_t bytes,
+                                   size_t alignment,
+                                   void **out);
 
 // As `neuro_pool_allocate`; the block is all zeros.
 //
@@ -490,14 +598,17 @@ const int64_t *neuro_tensor_get_strides(const neuro_tensor_t *tensor);
 // Type of the elements: `NEURO_DTYPE_…`. 0 where the handle is not live, which sets the error.
 uint32_t neuro_tensor_get_dtype(const neuro_tensor_t *tensor);
 
+// Where its storage lies. Zeros where the handle is not live, which sets the error.
+neuro_device_t neuro_tensor_get_device(const neuro_tensor_t *tensor);
+
 // Number of elements. 0 where the handle is not live, which sets the error.
 size_t neuro_tensor_get_numel(const neuro_tensor_t *tensor);
 
 // Bytes of all elements, laid side by side. 0 where the handle is not live, which sets the error.
 size_t neuro_tensor_get_nbytes(const neuro_tensor_t *tensor);
 
-// The largest power of two, up to 2 MiB, that divides the address of the first element. 0 where the handle is not live,
-// which sets the error.
+// The largest power of two, up to 2 MiB, that divides the address of the first element; on another device than the cpu, its
+// place in the piece of memory that the driver gave. 0 where the handle is not live, which sets the error.
 size_t neuro_tensor_get_alignment(const neuro_tensor_t *tensor);
 
 // Whether the elements lie side by side in C order. False where the handle is not live, which sets the error.
@@ -507,7 +618,8 @@ bool neuro_tensor_is_contiguous(const neuro_tensor_t *tensor);
 bool neuro_tensor_is_readonly(const neuro_tensor_t *tensor);
 
 // Address of the first element, for reading and writing, as long as a tensor shares the storage. Elements lie as the
-// strides say. NULL for a read-only tensor and where the handle is not live, which sets the error.
+// strides say. NULL for a read-only tensor, for one that is not on the cpu (`neuro_tensor_to_device` makes a copy there), and
+// where the handle is not live, which sets the error.
 void *neuro_tensor_get_data(neuro_tensor_t *tensor);
 
 // As `neuro_tensor_get_data`, for reading; read-only tensors have it too.
@@ -564,17 +676,38 @@ neuro_status_t neuro_tensor_permute(const neuro_tensor_t *tensor,
 neuro_status_t neuro_tensor_contiguous(const neuro_tensor_t *tensor,
                                        neuro_tensor_t **out);
 
-// A contiguous, writable copy in `pool` (NULL: the default pool). Release `*out` once.
+// `tensor` on `device`: one that shares its storage where it lies there already, else a contiguous copy in the device's default
+// pool. To the cpu, the elements have arrived when the call returns; to another device the copy may still be under way, and what
+// is done with `*out` there is ordered behind it. A device that is not there is `NEURO_UNAVAILABLE`. Release `*out` once.
+//
+// Caller: A live `tensor` is not released meanwhile, and nobody writes its elements; `out` is NULL or writable.
+neuro_status_t neuro_tensor_to_device(const neuro_tensor_t *tensor,
+                                      neuro_device_t device,
+                                      neuro_tensor_t **out);
+
+// A contiguous, writable copy in `pool` (NULL: the default pool), on whatever device that is. Within one device, the device
+// copies; a view with gaps, and what goes from one device to another, passes through the cpu. Release `*out` once.
 //
 // Caller: Live handles are not released meanwhile, and nobody writes the elements; `out` is NULL or writable.
-neuro_status_t neuro_tensor_copy(const neuro_tensor_t *tensor, neuro_pool_t *pool, neuro_tensor_t **out);
+neuro_status_t neuro_tensor_to_pool(const neuro_tensor_t *tensor,
+                                    neuro_pool_t *pool,
+                                    neuro_tensor_t **out);
+
+// A contiguous, writable copy in `pool` (NULL: the default pool). From another device to the cpu only `neuro_tensor_to_pool` and
+// `neuro_tensor_to_device` copy. Release `*out` once.
+//
+// Caller: Live handles are not released meanwhile, and nobody writes the elements; `out` is NULL or writable.
+neuro_status_t neuro_tensor_copy(const neuro_tensor_t *tensor,
+                                 neuro_pool_t *pool,
+                                 neuro_tensor_t **out);
 
 // Copies the elements of `source`, which has the same shape and dtype, to `tensor`. They may overlap.
 //
 // Caller: Live handles are not released meanwhile; nobody else uses the elements of `tensor` or writes those of `source`.
 neuro_status_t neuro_tensor_copy_from(neuro_tensor_t *tensor, const neuro_tensor_t *source);
 
-// Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`.
+// Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`. The
+// tensor is on the cpu: what is on another device is not written from here.
 //
 // Caller: `source` is readable for `bytes` and no
 // part of `tensor`.
@@ -583,7 +716,7 @@ neuro_status_t neuro_tensor_copy_from_bytes(neuro_tensor_t *tensor,
                                             size_t bytes);
 
 // Copies the elements of `tensor`, in C order, to the `bytes` bytes at `destination`; `bytes` is
-// `neuro_tensor_get_nbytes(tensor)`.
+// `neuro_tensor_get_nbytes(tensor)`. From another device than the cpu they come by way of a copy in the default pool.
 //
 // Caller: A live `tensor` is not released meanwhile, and nobody writes its elements; `destination` is writable for `bytes` and no
 // part of `tensor`.

@@ -7,13 +7,57 @@ use std::ptr;
 
 use neuro_core::{Device, DynTensor, Error, Scalar};
 
+use crate::device::neuro_device_t;
+use crate::facts::check_host;
 use crate::guard;
 use crate::pool::{neuro_pool_t, pool_or_default};
 use crate::status::{Failure, NEURO_BAD_SHAPE, Result, neuro_status_t};
 use crate::tensor::neuro_tensor_t;
 use crate::view::derive;
 
-/// A contiguous, writable copy in `pool` (NULL: the default pool). Release `*out` once.
+/// `tensor` on `device`: one that shares its storage where it lies there already, else a contiguous copy in the device's default
+/// pool. To the cpu, the elements have arrived when the call returns; to another device the copy may still be under way, and what
+/// is done with `*out` there is ordered behind it. A device that is not there is `NEURO_UNAVAILABLE`. Release `*out` once.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile, and nobody writes its elements; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_to_device(
+    tensor: *const neuro_tensor_t,
+    device: neuro_device_t,
+    out: *mut *mut neuro_tensor_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_to_device";
+    let to = |tensor: &DynTensor| Ok(tensor.to_device(device.to_core(OP)?)?);
+    // SAFETY: forwarded condition.
+    unsafe { derive(OP, tensor, out, to) }
+}
+
+/// A contiguous, writable copy in `pool` (NULL: the default pool), on whatever device that is. Within one device, the device
+/// copies; a view with gaps, and what goes from one device to another, passes through the cpu. Release `*out` once.
+///
+/// # Safety
+/// Live handles are not released meanwhile, and nobody writes the elements; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_to_pool(
+    tensor: *const neuro_tensor_t,
+    pool: *mut neuro_pool_t,
+    out: *mut *mut neuro_tensor_t,
+) -> neuro_status_t {
+    const OP: &str = "neuro_tensor_to_pool";
+    // SAFETY: forwarded condition.
+    unsafe {
+        derive(
+            OP,
+            tensor,
+            out,
+            |tensor| Ok(tensor.to_pool(pool_or_default(OP, pool)?)?),
+        )
+    }
+}
+
+/// A contiguous, writable copy in `pool` (NULL: the default pool). From another device to the cpu only `neuro_tensor_to_pool` and
+/// `neuro_tensor_to_device` copy. Release `*out` once.
 ///
 /// # Safety
 /// Live handles are not released meanwhile, and nobody writes the elements; `out` is NULL or writable.
@@ -52,7 +96,8 @@ pub unsafe extern "C" fn neuro_tensor_copy_from(
     })
 }
 
-/// Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`.
+/// Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`. The
+/// tensor is on the cpu: what is on another device is not written from here.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile, and nobody else uses its elements; `source` is readable for `bytes` and no
@@ -89,7 +134,7 @@ pub unsafe extern "C" fn neuro_tensor_copy_from_bytes(
 }
 
 /// Copies the elements of `tensor`, in C order, to the `bytes` bytes at `destination`; `bytes` is
-/// `neuro_tensor_get_nbytes(tensor)`.
+/// `neuro_tensor_get_nbytes(tensor)`. From another device than the cpu they come by way of a copy in the default pool.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile, and nobody writes its elements; `destination` is writable for `bytes` and no
@@ -104,7 +149,6 @@ pub unsafe extern "C" fn neuro_tensor_copy_to_bytes(
     guard::status(|| {
         // SAFETY: forwarded condition.
         let tensor: &DynTensor = unsafe { guard::live(OP, tensor) }?;
-        check_host(OP, tensor)?;
         check_length(OP, tensor, bytes)?;
         if bytes == 0 {
             return Ok(());
@@ -112,7 +156,7 @@ pub unsafe extern "C" fn neuro_tensor_copy_to_bytes(
         if destination.is_null() {
             return Err(Failure::argument(OP, "destination is NULL"));
         }
-        let dense = tensor.contiguous()?;
+        let dense = tensor.to_device(Device::Cpu)?.contiguous()?;
         // SAFETY: contiguous and on the host: its elements are the `nbytes == bytes` bytes from `data_ptr` on;
         // `destination` is writable for as many and apart from them, as this function's condition says.
         unsafe { ptr::copy_nonoverlapping(dense.data_ptr(), destination.cast(), bytes) };
@@ -163,15 +207,4 @@ fn check_length(op: &'static str, tensor: &DynTensor, bytes: usize) -> Result<()
         tensor.shape()
     );
     Err(Failure::new(NEURO_BAD_SHAPE, message))
-}
-
-fn check_host(op: &'static str, tensor: &DynTensor) -> Result<()> {
-    match tensor.device() {
-        Device::Cpu => Ok(()),
-        device => Err(Error::Unavailable {
-            what: format!("{op} on {device}"),
-            reason: "the processor cannot reach this memory; copy the tensor to the cpu first".to_owned(),
-        }
-        .into()),
-    }
 }

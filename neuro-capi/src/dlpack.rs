@@ -13,7 +13,7 @@ use crate::tensor::neuro_tensor_t;
 
 /// `tensor` for a consumer that knows the structure from before DLPack 1.0. It shares the storage and keeps it alive. Give
 /// `*out` to one consumer, or call its deleter once. A read-only tensor is `NEURO_EXCHANGE`: the old structure cannot say
-/// that.
+/// that. So is one that is not on the cpu.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile; `out` is NULL or writable.

@@ -3,8 +3,9 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use neuro_core::{DynTensor, Error};
+use neuro_core::{Device, DynTensor, Error};
 
+use crate::device::neuro_device_t;
 use crate::guard;
 use crate::status::{Result, neuro_status_t};
 use crate::tensor::neuro_tensor_t;
@@ -71,6 +72,20 @@ pub unsafe extern "C" fn neuro_tensor_get_dtype(tensor: *const neuro_tensor_t) -
     unsafe { ask("neuro_tensor_get_dtype", tensor, 0, |tensor| tensor.dtype().code()) }
 }
 
+/// Where its storage lies. Zeros where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `tensor` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_tensor_get_device(tensor: *const neuro_tensor_t) -> neuro_device_t {
+    const OP: &str = "neuro_tensor_get_device";
+    guard::value(neuro_device_t::NONE, || {
+        // SAFETY: forwarded condition.
+        let tensor: &DynTensor = unsafe { guard::live(OP, tensor) }?;
+        neuro_device_t::of(OP, tensor.device())
+    })
+}
+
 /// Number of elements. 0 where the handle is not live, which sets the error.
 ///
 /// # Safety
@@ -91,8 +106,8 @@ pub unsafe extern "C" fn neuro_tensor_get_nbytes(tensor: *const neuro_tensor_t) 
     unsafe { ask("neuro_tensor_get_nbytes", tensor, 0, DynTensor::nbytes) }
 }
 
-/// The largest power of two, up to 2 MiB, that divides the address of the first element. 0 where the handle is not live,
-/// which sets the error.
+/// The largest power of two, up to 2 MiB, that divides the address of the first element; on another device than the cpu, its
+/// place in the piece of memory that the driver gave. 0 where the handle is not live, which sets the error.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile.
@@ -123,7 +138,8 @@ pub unsafe extern "C" fn neuro_tensor_is_readonly(tensor: *const neuro_tensor_t)
 }
 
 /// Address of the first element, for reading and writing, as long as a tensor shares the storage. Elements lie as the
-/// strides say. NULL for a read-only tensor and where the handle is not live, which sets the error.
+/// strides say. NULL for a read-only tensor, for one that is not on the cpu (`neuro_tensor_to_device` makes a copy there), and
+/// where the handle is not live, which sets the error.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile.
@@ -143,12 +159,12 @@ pub unsafe extern "C" fn neuro_tensor_get_data(tensor: *mut neuro_tensor_t) -> *
 /// A live `tensor` is not released meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn neuro_tensor_get_const_data(tensor: *const neuro_tensor_t) -> *const c_void {
-    // SAFETY: forwarded condition.
-    unsafe {
-        ask("neuro_tensor_get_const_data", tensor, ptr::null(), |tensor| {
-            exposed_data(tensor).cast_const().cast()
-        })
-    }
+    const OP: &str = "neuro_tensor_get_const_data";
+    guard::value(ptr::null(), || {
+        // SAFETY: forwarded condition.
+        let data = exposed_data(OP, unsafe { guard::live(OP, tensor) }?)?;
+        Ok(data.cast_const().cast())
+    })
 }
 
 /// Address of the element at `index`, which has one number for each dimension, for reading and writing. `ndim` is
@@ -191,7 +207,7 @@ pub unsafe extern "C" fn neuro_tensor_const_at(
         // SAFETY: forwarded condition.
         unsafe {
             let offset = element(OP, tensor, ndim, index)?;
-            let data = exposed_data(guard::live(OP, tensor)?);
+            let data = exposed_data(OP, guard::live(OP, tensor)?)?;
             Ok(data.wrapping_offset(offset).cast_const().cast())
         }
     };
@@ -208,10 +224,24 @@ unsafe fn ask<R>(op: &'static str, tensor: *const neuro_tensor_t, neutral: R, fa
     guard::value(neutral, || Ok(fact(unsafe { guard::live(op, tensor) }?)))
 }
 
+/// Refuses memory that the processor cannot reach.
+pub(crate) fn check_host(op: &'static str, tensor: &DynTensor) -> Result<()> {
+    match tensor.device() {
+        Device::Cpu => Ok(()),
+        device => Err(Error::Unavailable {
+            what: format!("{op} on {device}"),
+            reason: "the processor cannot reach this memory; copy the tensor to the cpu first (neuro_tensor_to_device)"
+                .to_owned(),
+        }
+        .into()),
+    }
+}
+
 /// Address of the first element, which from now on C knows.
-fn exposed_data(tensor: &DynTensor) -> *mut u8 {
+fn exposed_data(op: &'static str, tensor: &DynTensor) -> Result<*mut u8> {
+    check_host(op, tensor)?;
     tensor.storage().mark_exposed();
-    tensor.data_ptr()
+    Ok(tensor.data_ptr())
 }
 
 /// As [`exposed_data`], where writing is allowed.
@@ -224,7 +254,7 @@ unsafe fn writable_data(op: &'static str, tensor: *mut neuro_tensor_t) -> Result
     if tensor.is_readonly() {
         return Err(Error::ReadOnly { op }.into());
     }
-    Ok(exposed_data(tensor))
+    exposed_data(op, tensor)
 }
 
 /// Bytes from the first element to the one at `index`.

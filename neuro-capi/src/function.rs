@@ -4,6 +4,8 @@
 use std::ffi::c_char;
 
 use crate::contents::*;
+use crate::device::*;
+use crate::discovery::*;
 use crate::dlpack::*;
 use crate::dtype::*;
 use crate::facts::*;
@@ -63,6 +65,11 @@ macro_rules! functions {
 static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_abi_version
     neuro_clear_error
+    neuro_device_from_name
+    neuro_device_get_count
+    neuro_device_get_info
+    neuro_device_get_missing
+    neuro_device_name
     neuro_dtype_from_name
     neuro_dtype_name
     neuro_dtype_size
@@ -77,7 +84,9 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_pool_default
     neuro_pool_fail_nth
     neuro_pool_free
+    neuro_pool_get_device
     neuro_pool_get_stats
+    neuro_pool_of_device
     neuro_pool_reallocate
     neuro_pool_release
     neuro_pool_reset_peak
@@ -114,6 +123,7 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_get_alignment
     neuro_tensor_get_const_data
     neuro_tensor_get_data
+    neuro_tensor_get_device
     neuro_tensor_get_dtype
     neuro_tensor_get_nbytes
     neuro_tensor_get_ndim
@@ -129,8 +139,10 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_retain
     neuro_tensor_select
     neuro_tensor_slice
+    neuro_tensor_to_device
     neuro_tensor_to_dlpack
     neuro_tensor_to_dlpack_versioned
+    neuro_tensor_to_pool
     neuro_tensor_transpose
     neuro_tensor_use_count
     neuro_tensor_zeros

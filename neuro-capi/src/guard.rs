@@ -83,6 +83,37 @@ pub(crate) unsafe fn give_struct<T: SizedStruct>(
     })
 }
 
+/// Writes the text that `body` makes, and a NUL, to the `size` bytes at `buffer`, cut off before the character that does not fit,
+/// and gives the bytes that all of it has without the NUL. After an error or a panic that is 0, and the text is empty.
+///
+/// # Safety
+/// `buffer` is NULL or writable for `size`.
+pub(crate) unsafe fn give_text(
+    op: &'static str,
+    buffer: *mut c_char,
+    size: usize,
+    body: impl FnOnce() -> Result<String>,
+) -> usize {
+    value(0, || {
+        if size == 0 {
+            return Ok(body()?.len());
+        }
+        if buffer.is_null() {
+            return Err(null(op, "buffer"));
+        }
+        // SAFETY: not NULL, and then writable for `size`, which is 1 at least.
+        unsafe { buffer.write(0) };
+        let text = body()?;
+        let fits = fitting(&text, size - 1);
+        // SAFETY: `fits < size`, so `buffer` is writable for `fits` bytes and the NUL; the text is Rust's own.
+        unsafe {
+            ptr::copy_nonoverlapping(text.as_ptr().cast(), buffer, fits);
+            buffer.add(fits).write(0);
+        }
+        Ok(text.len())
+    })
+}
+
 /// As [`give`], for a function that makes a new handle with one reference.
 ///
 /// # Safety
@@ -250,6 +281,15 @@ fn unsigned(numbers: &[i64]) -> std::result::Result<&[usize], i64> {
         // both; the slice stays borrowed as it was.
         None => Ok(unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }),
     }
+}
+
+/// The most bytes of `text`, up to `room`, that end with a character.
+pub(crate) fn fitting(text: &str, room: usize) -> usize {
+    let mut fits = room.min(text.len());
+    while !text.is_char_boundary(fits) {
+        fits -= 1;
+    }
+    fits
 }
 
 fn null(op: &'static str, name: &'static str) -> Failure {

@@ -6,7 +6,7 @@
 //! - `handles`: what a handle is, and how a wrong one is told from a right one
 //! - `structs`: option structs that begin with their size
 //! - `guard`: the way in and out of every function: panics, NULL, handles, arrays, strings
-//! - `version`, `dtype`: numbers and names
+//! - `version`, `dtype`, `device`: numbers and names; `discovery`: which devices there are
 //! - `pool`: pools and blocks; `options`: how a pool is made; `stats`: what pools hold; `scope`: counts from one moment on
 //! - `tensor`: tensors and references to them; `facts`: their shape and data; `view`: tensors that share storage;
 //!   `contents`: filling and copying
@@ -26,6 +26,8 @@
 #![allow(non_camel_case_types, reason = "the names are those of the C header")]
 
 pub mod contents;
+pub mod device;
+pub mod discovery;
 pub mod dlpack;
 pub mod dtype;
 pub mod facts;

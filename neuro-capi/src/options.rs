@@ -3,8 +3,9 @@
 use std::ffi::c_void;
 use std::time::Duration;
 
-use neuro_core::{MemoryPool, PoolStats};
+use neuro_core::{Device, MemoryPool, PoolStats};
 
+use crate::device::neuro_device_t;
 use crate::guard;
 use crate::pool::neuro_pool_t;
 use crate::stats::neuro_pool_stats_t;
@@ -39,7 +40,7 @@ pub type neuro_soft_limit_callback_t =
 pub struct neuro_pool_options_t {
     /// `sizeof(neuro_pool_options_t)`.
     pub struct_size: usize,
-    /// Bytes that the pool's blocks may take together. 0: no limit.
+    /// Bytes that the pool's blocks may take together. 0: no limit; with a `device` that is not the cpu, its memory.
     pub limit_bytes: usize,
     /// Bytes to which blocks are aligned: a power of two up to 2 MiB. 0: 64, which is also the least.
     pub alignment: usize,
@@ -58,13 +59,17 @@ pub struct neuro_pool_options_t {
     pub soft_limit_callback: neuro_soft_limit_callback_t,
     /// Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
     pub soft_limit_context: *mut c_void,
+    /// Where its memory lies. All zeros: the cpu. With another device `limit_bytes` is the only other option that may be set,
+    /// and a `limit_bytes` of 0 gives the device's default pool (`neuro_pool_of_device`).
+    pub device: neuro_device_t,
 }
 
-// SAFETY: repr(C), integers and nullable pointers of the same size (u64 and a 64-bit usize), `struct_size` first.
+// SAFETY: repr(C), integers and nullable pointers of the same size (u64 and a 64-bit usize; two i32 together), `struct_size`
+// first.
 unsafe impl SizedStruct for neuro_pool_options_t {}
 
 /// New pool. NULL options: no limit, blocks aligned to 64 bytes, cached memory goes back after a second. An alignment that
-/// cannot be met is reported by the first allocation. Release `*out` once.
+/// cannot be met is reported by the first allocation. A device that is not there is `NEURO_UNAVAILABLE`. Release `*out` once.
 ///
 /// # Safety
 /// `options` is NULL or readable for its `struct_size`; any thread may call its `soft_limit_callback` with its
@@ -88,6 +93,10 @@ pub unsafe extern "C" fn neuro_pool_create(
 /// # Safety
 /// Any thread may call the callback of `options` with its context as long as the pool has a handle or a block.
 unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<MemoryPool> {
+    let device = options.device.to_core(op)?;
+    if device != Device::Cpu {
+        return device_pool(op, options, device);
+    }
     let unknown = options.flags & !FLAGS;
     if unknown != 0 {
         return Err(Failure::argument(
@@ -140,6 +149,29 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
         pool = pool.with_soft_limit(bytes, move |stats| callback.run(stats));
     }
     Ok(pool)
+}
+
+/// A pool of another device than the cpu.
+fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device) -> Result<MemoryPool> {
+    let set = [
+        ("alignment", options.alignment != 0),
+        ("flags", options.flags != 0),
+        ("decay_milliseconds", options.decay_milliseconds != 0),
+        ("keep_bytes", options.keep_bytes != 0),
+        ("soft_limit_bytes", options.soft_limit_bytes != 0),
+        ("soft_limit_callback", options.soft_limit_callback.is_some()),
+        ("soft_limit_context", !options.soft_limit_context.is_null()),
+    ];
+    if let Some((name, _)) = set.into_iter().find(|&(_, set)| set) {
+        return Err(Failure::argument(
+            op,
+            format_args!("{name} is set, and a pool of {device} has no option but limit_bytes"),
+        ));
+    }
+    Ok(match options.limit_bytes {
+        0 => MemoryPool::of_device(device)?,
+        limit => MemoryPool::new_gpu(device, limit)?,
+    })
 }
 
 /// What C wants to have called.

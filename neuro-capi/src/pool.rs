@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 
 use neuro_core::{Init, MemoryPool};
 
+use crate::device::neuro_device_t;
 use crate::guard::{self, Handle};
 use crate::handles::{Table, the_table};
 use crate::status::{Failure, Result, neuro_status_t};
@@ -31,6 +32,32 @@ pub unsafe extern "C" fn neuro_pool_default(out: *mut *mut neuro_pool_t) -> neur
     unsafe { guard::give_handle("neuro_pool_default", out, || Ok(MemoryPool::global().clone())) }
 }
 
+/// The default pool of `device`: its limit is the device's memory. For the cpu it is that of `neuro_pool_default`. A device that
+/// is not there is `NEURO_UNAVAILABLE`, with what was looked for. Release `*out` once.
+///
+/// # Safety
+/// `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_of_device(device: neuro_device_t, out: *mut *mut neuro_pool_t) -> neuro_status_t {
+    const OP: &str = "neuro_pool_of_device";
+    let find = || Ok(MemoryPool::of_device(device.to_core(OP)?)?);
+    // SAFETY: as this function's condition says.
+    unsafe { guard::give_handle(OP, out, find) }
+}
+
+/// Where the memory of `pool` (NULL: the default pool) lies. Zeros where the handle is not live, which sets the error.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_get_device(pool: *const neuro_pool_t) -> neuro_device_t {
+    const OP: &str = "neuro_pool_get_device";
+    guard::value(neuro_device_t::NONE, || {
+        // SAFETY: as this function's condition says.
+        neuro_device_t::of(OP, unsafe { pool_or_default(OP, pool) }?.device())
+    })
+}
+
 /// One more reference to `pool`, to be released once.
 #[unsafe(no_mangle)]
 pub extern "C" fn neuro_pool_retain(pool: *mut neuro_pool_t) -> neuro_status_t {
@@ -45,7 +72,8 @@ pub extern "C" fn neuro_pool_release(pool: *mut neuro_pool_t) -> neuro_status_t 
 }
 
 /// A block of at least `bytes` bytes, contents undefined, from `pool` (NULL: the default pool), aligned to `alignment`
-/// bytes (0: as the pool is). 0 bytes give a block of its own too. Free it with `neuro_pool_free`.
+/// bytes (0: as the pool is). 0 bytes give a block of its own too. Free it with `neuro_pool_free`. A pool of another device than
+/// the cpu gives tensors only, since its memory has no address here: `NEURO_UNAVAILABLE`.
 ///
 /// # Safety
 /// A live `pool` is not released meanwhile; `out` is NULL or writable.

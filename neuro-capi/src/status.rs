@@ -44,9 +44,14 @@ pub const NEURO_UNSUPPORTED: neuro_status_t = 14;
 pub const NEURO_PANIC: neuro_status_t = 15;
 /// A pool in debug mode found memory written that nobody may write.
 pub const NEURO_CORRUPTED: neuro_status_t = 16;
+/// A device that is gone for good, and what was on it too: its driver gave it up, or this process is a forked child, which has
+/// no devices.
+pub const NEURO_DEVICE_LOST: neuro_status_t = 17;
+/// A device's driver refused a call.
+pub const NEURO_DRIVER: neuro_status_t = 18;
 
 /// Names of the codes, each with its NUL, by code.
-const NAMES: [&CStr; 17] = [
+const NAMES: [&CStr; 19] = [
     c"NEURO_OK",
     c"NEURO_INVALID_ARGUMENT",
     c"NEURO_OUT_OF_MEMORY",
@@ -64,6 +69,8 @@ const NAMES: [&CStr; 17] = [
     c"NEURO_UNSUPPORTED",
     c"NEURO_PANIC",
     c"NEURO_CORRUPTED",
+    c"NEURO_DEVICE_LOST",
+    c"NEURO_DRIVER",
 ];
 
 thread_local! {
@@ -117,6 +124,8 @@ fn code(error: &Error) -> neuro_status_t {
         Error::Io { .. } => NEURO_IO,
         Error::Format { .. } => NEURO_FORMAT,
         Error::Corrupted { .. } => NEURO_CORRUPTED,
+        Error::DeviceLost { .. } => NEURO_DEVICE_LOST,
+        Error::Driver { .. } => NEURO_DRIVER,
         // The core may gain variants before this file learns of them.
         _ => NEURO_UNSUPPORTED,
     }
@@ -203,7 +212,9 @@ mod tests {
         assert_eq!(text(neuro_status_name(NEURO_FORMAT)), "NEURO_FORMAT");
         assert_eq!(text(neuro_status_name(NEURO_PANIC)), "NEURO_PANIC");
         assert_eq!(text(neuro_status_name(NEURO_CORRUPTED)), "NEURO_CORRUPTED");
-        assert_eq!(text(neuro_status_name(17)), "unknown status");
+        assert_eq!(text(neuro_status_name(NEURO_DEVICE_LOST)), "NEURO_DEVICE_LOST");
+        assert_eq!(text(neuro_status_name(NEURO_DRIVER)), "NEURO_DRIVER");
+        assert_eq!(text(neuro_status_name(19)), "unknown status");
         assert_eq!(text(neuro_status_name(-1)), "unknown status");
     }
 }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 16] = [
     "status",
     "version",
     "dtype",
+    "device",
+    "discovery",
     "options",
     "pool",
     "stats",

@@ -29,7 +29,7 @@ def test_types_of_a_program() -> None:
     run("-m", "mypy", "--strict", str(ROOT / "tests" / "python" / "typed_program.py"))
 
 
-@pytest.mark.parametrize("command", [(), ("info",), ("stats",)])
+@pytest.mark.parametrize("command", [(), ("info",), ("stats",), ("doctor",)])
 def test_command_line(command: tuple[str, ...]) -> None:
     out = run("-m", "neuro_memory", *command)
     assert "live_bytes           0" in out if command == ("stats",) else f"neuro_memory {nm.__version__}" in out

@@ -71,6 +71,12 @@ pub fn devices() -> Discovery {
     found.missing.push(("cuda", "this version has no CUDA".to_owned()));
     #[cfg(feature = "vulkan")]
     match super::vulkan::devices() {
+        Ok(all) if all.is_empty() => found.missing.push((
+            "vulkan",
+            "the Vulkan loader has drivers, and none of them shows a device; install the driver of your graphics card, or a \
+             software device (Debian, Ubuntu: apt install mesa-vulkan-drivers)"
+                .to_owned(),
+        )),
         Ok(all) => {
             let infos = all
                 .into_iter()

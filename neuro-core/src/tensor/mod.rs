@@ -198,9 +198,14 @@ impl DynTensor {
         self.storage.is_readonly()
     }
 
-    /// The largest power of two that divides the address of the first element, in bytes; at most 2 MiB.
+    /// The largest power of two that divides the address of the first element, in bytes; at most 2 MiB. On a device its place in
+    /// the piece of memory that the driver gave, which is what kernels are told.
     pub fn alignment(&self) -> usize {
-        1 << self.data_ptr().addr().trailing_zeros().min(21)
+        let place = match self.storage.device_block() {
+            Some(block) => block.part(self.offset, 0).offset,
+            None => self.data_ptr().addr() as u64,
+        };
+        1 << place.trailing_zeros().min(21)
     }
 
     /// How many handles, this one included, share the storage.

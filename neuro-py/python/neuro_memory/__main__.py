@@ -1,9 +1,13 @@
-"""What is installed and what it holds: `python -m neuro_memory info` and `... stats`."""
+"""What is installed, whether it works, and what it holds: `python -m neuro_memory info`, `... doctor` and `... stats`."""
 
 import argparse
 import platform
+import sys
+from collections.abc import Callable
 
 import neuro_memory as nm
+
+from ._doctor import doctor
 
 
 def info() -> None:
@@ -31,13 +35,13 @@ def stats() -> None:
         print(f"{name:20} {'none' if value is None else value}")
 
 
-def main() -> None:
-    """Runs the command named on the command line."""
-    commands = {"info": info, "stats": stats}
+def main() -> int | None:
+    """Runs the command named on the command line; what the process ends with."""
+    commands: dict[str, Callable[[], int | None]] = {"doctor": doctor, "info": info, "stats": stats}
     parser = argparse.ArgumentParser(prog="python -m neuro_memory", description=__doc__)
     parser.add_argument("command", choices=sorted(commands), nargs="?", default="info")
-    commands[parser.parse_args().command]()
+    return commands[parser.parse_args().command]()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
