@@ -53,14 +53,14 @@ const OF_DEVICE: [&CStr; 19] = [
 pub(crate) unsafe fn adopt(theirs: Adopt) -> Result<u32, NotAdopted> {
     process::alive().map_err(NotAdopted::Lacks)?;
     let mut open = lock(&OPEN);
-    let mut adopted = open.range(FIRST..);
-    if let Some((&ordinal, known)) = adopted.find(|(_, known)| known.handles.device == theirs.device) {
+    // One that this library opened, too.
+    if let Some((&ordinal, known)) = open.iter().find(|(_, known)| known.handles.device == theirs.device) {
         let queue = known.handles.queue;
         return if queue == theirs.queue {
             Ok(ordinal)
         } else {
             Err(NotAdopted::Argument(format!(
-                "queue {:#x}: the device was handed over before, with queue {queue:#x}, and works on that one",
+                "queue {:#x}: the device is known already, with queue {queue:#x}, and works on that one",
                 theirs.queue
             )))
         };

@@ -125,7 +125,7 @@ fn a_device_of_the_program_is_shared_with_it() {
         let mut other = own.to_adopt(vk::API_VERSION_1_2, None);
         other.queue += 8;
         let text = adopt(other).unwrap_err().to_string();
-        assert!(text.contains("handed over before"), "{text}");
+        assert!(text.contains("is known already"), "{text}");
 
         let before = spin.taken.load(Ordering::Relaxed);
         let pool = MemoryPool::new_gpu(device, 8 << 20).unwrap();
