@@ -1,10 +1,11 @@
 """Every block of README.md is run, or checked as its language allows.
 
-    readme_snippets.py README --lib-dir DIR --work DIR
+    readme_snippets.py README --lib-dir DIR --work DIR [--only LANGUAGE]
 
 Python and C blocks are programs and run. Rust blocks are documentation tests of neuro-core, which must include the
 README. Of shell blocks, each `make` line must name a target of the Makefile. A block in any other language is an error:
-nobody would notice when it stopped being true.
+nobody would notice when it stopped being true. With --only, blocks in other languages are not looked at: those of a
+document whose other blocks are parts of a program.
 """
 
 import argparse
@@ -65,23 +66,27 @@ def main() -> int:
     parser.add_argument("readme", type=Path)
     parser.add_argument("--lib-dir", type=Path, required=True, help="where libneuro_memory lies")
     parser.add_argument("--work", type=Path, required=True, help="a directory for what the blocks write")
+    parser.add_argument("--only", choices=CHECKS, help="the one language whose blocks are checked")
     options = parser.parse_args()
+    checks = {options.only: CHECKS[options.only]} if options.only else CHECKS
     options.work.mkdir(parents=True, exist_ok=True)
     text = options.readme.read_text(encoding="utf-8")
     failed, seen = 0, set()
     for match in FENCE.finditer(text):
         language, block = match[1].strip(), match[2]
         line = text.count("\n", 0, match.start()) + 1
+        if options.only not in (None, language):
+            continue
         seen.add(language)
         try:
-            if language not in CHECKS:
+            if language not in checks:
                 raise AssertionError(f"no check for a block in '{language}'")
-            CHECKS[language](block, options.work.resolve(), options.lib_dir.resolve())
+            checks[language](block, options.work.resolve(), options.lib_dir.resolve())
             print(f"{options.readme}:{line}: {language}: ok")
         except AssertionError as wrong:
             failed += 1
             print(f"{options.readme}:{line}: {language}: {wrong}")
-    for language in CHECKS.keys() - seen:
+    for language in checks.keys() - seen:
         failed += 1
         print(f"{options.readme} shows nothing in {language}")
     return min(failed, 1)

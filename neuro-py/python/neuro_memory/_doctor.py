@@ -9,6 +9,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import neuro_memory as nm
@@ -51,8 +52,8 @@ def findings() -> Iterator[Finding]:
         if device["unusable"]:
             yield MISSING, name, f"{about}: {device['unusable']}"
         else:
-            yield _tried(name, lambda name=name, about=about: _round_trip(name, about))  # type: ignore[misc]
-    yield _tried("fork", lambda: _fork(usable))
+            yield _tried(name, partial(_round_trip, name, about))
+    yield _tried("fork", partial(_fork, usable))
 
 
 def _tried(what: str, check: Callable[[], str]) -> Finding:
