@@ -172,7 +172,8 @@ pub unsafe fn with_queue<T, E: From<Error>>(
 /// It is called `vulkan:1000`, the next one `vulkan:1001`, and so on; a device that is handed over again has the name that it has, and
 /// keeps its first lock.
 ///
-/// All work goes to the one queue: uploads and downloads do not pass kernels.
+/// All work goes to the one queue: uploads and downloads do not pass kernels. It is not among [`devices`](crate::devices), which are those of
+/// the drivers.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for a handle that is 0, a physical device that is none of the instance's, a family that the device does not
