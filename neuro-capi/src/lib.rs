@@ -12,6 +12,7 @@
 //!   `contents`: filling and copying
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
+//! - `vulkan`: shaders of the caller on tensors, and devices of the caller
 //! - `function`: all of these by name
 //!
 //! Rules, the same for every function:
@@ -44,3 +45,4 @@ mod structs;
 pub mod tensor;
 pub mod version;
 pub mod view;
+pub mod vulkan;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "status",
     "version",
     "dtype",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 16] = [
     "contents",
     "dlpack",
     "safetensors",
+    "vulkan",
     "function",
 ];
 

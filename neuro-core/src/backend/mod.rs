@@ -29,6 +29,7 @@
 mod contract;
 pub(crate) mod host;
 pub(crate) mod info;
+pub(crate) mod raw;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod sim;
 #[cfg(feature = "vulkan")]
@@ -38,6 +39,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
+use self::raw::{Adopt, NotAdopted, RawVulkan};
 use crate::device::Device;
 
 /// A stream of work of one device.
@@ -140,6 +142,23 @@ pub(crate) fn open(device: Device) -> Result<&'static dyn Backend, String> {
     }
 }
 
+/// Takes up a device that somebody else opened: its ordinal.
+///
+/// # Errors
+/// What is wrong with it.
+///
+/// # Safety
+/// As [`vulkan::adopt`](crate::vulkan::adopt).
+pub(crate) unsafe fn adopt(device: Adopt) -> Result<u32, NotAdopted> {
+    #[cfg(feature = "vulkan")]
+    // SAFETY: forwarded contract.
+    return unsafe { vulkan::adopt(device) };
+    #[cfg(not(feature = "vulkan"))]
+    Err(NotAdopted::Lacks(format!(
+        "the library was built without the feature \"vulkan\", and {device:?} stays alone"
+    )))
+}
+
 /// Why a backend did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -211,6 +230,11 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     /// # Errors
     /// [`Refusal::Lost`].
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal>;
+
+    /// What only Vulkan has.
+    fn vulkan(&self) -> Option<&dyn RawVulkan> {
+        None
+    }
 
     /// Said before the host reads or writes bytes of a slab that it reaches. Only a backend that looks for races listens.
     fn host_uses(&self, span: Span, writes: bool) {

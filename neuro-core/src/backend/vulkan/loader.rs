@@ -15,13 +15,13 @@ pub(super) const ADVICE: &str = "install the driver of your graphics card, or a 
      (Debian, Ubuntu: apt install libvulkan1 mesa-vulkan-drivers)";
 
 /// The newest version of Vulkan whose functions are called where a device has it.
-const VERSION: u32 = vk::API_VERSION_1_3;
+pub(super) const VERSION: u32 = vk::API_VERSION_1_3;
 
 /// Vulkan, ready to be asked.
 pub(super) struct Vulkan {
     pub(super) instance: Instance,
     /// Owns the library: while this lives, every function of it can be called.
-    _entry: Entry,
+    pub(super) entry: Entry,
     /// In the driver's order, asked once: a device's number is its place in a list that is sorted from this.
     pub(super) physical: Vec<vk::PhysicalDevice>,
 }
@@ -68,7 +68,7 @@ fn load(library: &str) -> Result<Vulkan, String> {
     };
     Ok(Vulkan {
         instance,
-        _entry: entry,
+        entry,
         physical,
     })
 }

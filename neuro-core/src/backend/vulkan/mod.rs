@@ -6,6 +6,7 @@
 //! open       the device, and which real queue does what                slabs      memory
 //! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
 //! timeline   semaphores that count                                   import     host memory that the device uses where it lies
+//! adopt      devices that others opened                              raw        what it shows to others who speak Vulkan
 //! ```
 //!
 //! Invariants:
@@ -18,12 +19,14 @@
 //!
 //! Absent on purpose: flushing of memory that is not coherent (such memory is not shown to the host), kernels.
 
+mod adopt;
 mod discover;
 mod import;
 mod loader;
 mod open;
 mod process;
 mod queue;
+mod raw;
 mod record;
 mod refuse;
 mod slabs;
@@ -38,13 +41,18 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use ash::{Instance, StaticFn};
+
 use self::discover::Found;
+use self::open::Opened;
 use self::queue::Lines;
 use self::refuse::Health;
 use self::slabs::Slabs;
+use super::raw::{Handles, RawVulkan};
 use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket};
 use crate::sync::global::{Mutex, lock};
 
+pub(crate) use self::adopt::adopt;
 pub(crate) use self::discover::devices;
 
 /// A device that was opened.
@@ -54,7 +62,11 @@ pub(crate) struct VulkanDevice {
     /// Not dropped, ever: that would give memory back under buffers that live.
     slabs: ManuallyDrop<Slabs>,
     health: Health,
+    handles: Handles,
 }
+
+/// Devices by ordinal: listed ones from 0, adopted ones from [`adopt::FIRST`].
+static OPEN: Mutex<BTreeMap<u32, &'static VulkanDevice>> = Mutex::new(BTreeMap::new());
 
 impl fmt::Debug for VulkanDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,11 +82,16 @@ impl VulkanDevice {
     /// # Errors
     /// What was looked for, what is there, and what to do. What could not be opened may be tried again.
     pub(crate) fn open(ordinal: u32) -> Result<&'static Self, String> {
-        static OPEN: Mutex<BTreeMap<u32, &'static VulkanDevice>> = Mutex::new(BTreeMap::new());
         process::alive()?;
         let mut open = lock(&OPEN);
         if let Some(device) = open.get(&ordinal) {
             return Ok(device);
+        }
+        if ordinal >= adopt::FIRST {
+            return Err(format!(
+                "numbers from {} on are those of devices that the program opened itself, and it has not handed over this one",
+                adopt::FIRST
+            ));
         }
         let device: &'static Self = Box::leak(Box::new(Self::make(ordinal)?));
         open.insert(ordinal, device);
@@ -98,14 +115,23 @@ impl VulkanDevice {
         if let Some(why) = &found.unusable {
             return Err(format!("{}: {why}", found.name));
         }
-        let (lines, slabs) = open::open(&vulkan.instance, &found).map_err(|why| format!("{}: {why}", found.name))?;
+        let opened = open::open(&vulkan.instance, &found).map_err(|why| format!("{}: {why}", found.name))?;
         process::watch_for_the_end();
-        Ok(Self {
+        let api_version = loader::VERSION.min(found.api.packed());
+        let functions = vulkan.entry.static_fn();
+        Ok(Self::of(functions, &vulkan.instance, found, opened, api_version))
+    }
+
+    /// The parts put together.
+    fn of(functions: &StaticFn, instance: &Instance, found: Found, opened: Opened, api_version: u32) -> Self {
+        let handles = raw::handles(functions, instance, &found, &opened, api_version);
+        Self {
             found,
-            lines,
-            slabs: ManuallyDrop::new(slabs),
+            lines: opened.lines,
+            slabs: ManuallyDrop::new(opened.slabs),
             health: Health::default(),
-        })
+            handles,
+        }
     }
 }
 
@@ -148,5 +174,9 @@ impl Backend for VulkanDevice {
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
         self.health.check()?;
         self.lines.wait(ticket, &self.health)
+    }
+
+    fn vulkan(&self) -> Option<&dyn RawVulkan> {
+        Some(self)
     }
 }

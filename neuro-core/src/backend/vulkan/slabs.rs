@@ -263,6 +263,15 @@ impl Slabs {
         }
     }
 
+    /// The buffer of a slab.
+    ///
+    /// # Errors
+    /// As [`buffers`](Self::buffers).
+    pub(super) fn buffer(&self, slab: SlabId) -> Result<vk::Buffer, Refusal> {
+        let held = lock(&self.table).held.get(&slab).map(|held| held.buffer);
+        held.ok_or_else(|| is_not_there(slab))
+    }
+
     /// The buffers of each piece of work.
     ///
     /// # Errors
@@ -271,12 +280,7 @@ impl Slabs {
         let table = lock(&self.table);
         let buffer = |span: &Span| {
             let Some(held) = table.held.get(&span.slab) else {
-                let meaning = format!("slab {} is not there", span.slab.0);
-                return Err(Refusal::Call {
-                    call: "submit",
-                    code: 0,
-                    meaning,
-                });
+                return Err(is_not_there(span.slab));
             };
             debug_assert!(
                 span.offset.checked_add(span.bytes).is_some_and(|end| end <= held.bytes),
@@ -303,5 +307,13 @@ impl Slabs {
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         lock(&self.table).held.len()
+    }
+}
+
+fn is_not_there(slab: SlabId) -> Refusal {
+    Refusal::Call {
+        call: "submit",
+        code: 0,
+        meaning: format!("slab {} is not there", slab.0),
     }
 }

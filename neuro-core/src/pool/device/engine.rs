@@ -241,6 +241,14 @@ impl Engine {
         self.wait(&tickets.filter(|ticket| ticket.number > 0).collect::<Vec<_>>())
     }
 
+    /// What the caller is told who wants of it what only Vulkan has.
+    pub(crate) fn not_vulkan(&self, op: &'static str) -> Error {
+        Error::Unavailable {
+            what: format!("{op} on {}", self.device),
+            reason: "only a Vulkan device has it; move the tensor to one, as vulkan:0, first".to_owned(),
+        }
+    }
+
     /// What the caller is told of a refusal; `NoMemory` is the pool's to tell.
     pub(crate) fn error(&self, refusal: Refusal) -> Error {
         let device = self.device;

@@ -15,7 +15,7 @@ static ENGINES: Mutex<Vec<Arc<Engine>>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 /// [`Error::Unavailable`] with what was looked for.
-fn engine_of(device: Device) -> Result<Arc<Engine>> {
+pub(crate) fn engine_of(device: Device) -> Result<Arc<Engine>> {
     let mut engines = lock(&ENGINES);
     if let Some(engine) = engines.iter().find(|engine| engine.device() == device) {
         return Ok(Arc::clone(engine));
