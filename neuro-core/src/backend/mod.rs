@@ -29,6 +29,7 @@
 mod contract;
 pub(crate) mod host;
 pub(crate) mod info;
+pub(crate) mod life;
 pub(crate) mod raw;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod sim;
@@ -159,6 +160,18 @@ pub(crate) unsafe fn adopt(device: Adopt) -> Result<u32, NotAdopted> {
     )))
 }
 
+/// Lets drivers go whose devices were shut down.
+///
+/// # Safety
+/// Nobody calls a driver any more ([`life`]).
+pub(crate) unsafe fn close_drivers() {
+    #[cfg(feature = "vulkan")]
+    // SAFETY: forwarded contract.
+    unsafe {
+        vulkan::close();
+    }
+}
+
 /// Why a backend did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -234,6 +247,14 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     /// What only Vulkan has.
     fn vulkan(&self) -> Option<&dyn RawVulkan> {
         None
+    }
+
+    /// Waits until the device is idle, and gives everything back, for good: all but the slabs of `keep`.
+    ///
+    /// # Safety
+    /// Nobody calls anything of it any more ([`life`]).
+    unsafe fn shut_down(&self, keep: &[SlabId]) {
+        let _ = keep;
     }
 
     /// Said before the host reads or writes bytes of a slab that it reaches. Only a backend that looks for races listens.
