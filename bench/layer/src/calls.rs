@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use ash::vk;
 
 use crate::apart::Shown;
-use crate::chain::{Next, get_device_proc_addr};
+use crate::chain::{Memory, Next, get_device_proc_addr};
 
 static APART: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("NEURO_BENCH_APART").is_some_and(|value| value == "1"));
@@ -56,15 +56,12 @@ pub(crate) fn of_device(name: &[u8]) -> Option<*const ()> {
 /// What is shown of a device's memory.
 ///
 /// # Safety
-/// `instance` is what stands behind the layer, and `physical` a device of it.
-pub(crate) unsafe fn shown(instance: &Next, physical: vk::PhysicalDevice) -> Shown {
+/// `calls` are those of the instance behind the layer, and `physical` is a device of it.
+pub(crate) unsafe fn shown(calls: Memory, physical: vk::PhysicalDevice) -> Shown {
     let mut memory = vk::PhysicalDeviceMemoryProperties::default();
-    // SAFETY: forwarded contract; the name's type is this one.
-    unsafe {
-        let call = instance.call::<vk::PFN_vkGetPhysicalDeviceMemoryProperties>(c"vkGetPhysicalDeviceMemoryProperties");
-        if let Some(call) = call {
-            call(physical, &mut memory);
-        }
+    if let Some(call) = calls.properties {
+        // SAFETY: forwarded contract.
+        unsafe { call(physical, &mut memory) };
     }
     Shown::of(&memory, *APART)
 }
@@ -77,8 +74,8 @@ unsafe extern "system" fn memory_properties(
 ) {
     // SAFETY: forwarded contract.
     unsafe {
-        if let Some(next) = Next::of(physical) {
-            *memory = shown(&next, physical).memory;
+        if let Some(Next::Instance { memory: calls, .. }) = Next::of(physical) {
+            *memory = shown(calls, physical).memory;
         }
     }
 }
@@ -89,12 +86,10 @@ unsafe extern "system" fn memory_properties_2(
 ) {
     // SAFETY: forwarded contract; the chain is one of descriptions that live, each of which says what it is.
     unsafe {
-        let Some(next) = Next::of(physical) else { return };
-        let Some(call) =
-            next.call::<vk::PFN_vkGetPhysicalDeviceMemoryProperties2>(c"vkGetPhysicalDeviceMemoryProperties2")
-        else {
+        let Some(Next::Instance { memory: calls, .. }) = Next::of(physical) else {
             return;
         };
+        let Some(call) = calls.properties_2 else { return };
         call(physical, memory);
         let real = (*memory).memory_properties;
         (*memory).memory_properties = Shown::of(&real, *APART).memory;

@@ -58,12 +58,21 @@ pub(crate) enum Next {
     Instance {
         handle: vk::Instance,
         get: vk::PFN_vkGetInstanceProcAddr,
+        /// Asked for at once: later the loader answers with the front of the whole chain, which this layer is part of.
+        memory: Memory,
     },
     Device {
         handle: vk::Device,
         get: vk::PFN_vkGetDeviceProcAddr,
         shown: Box<Shown>,
     },
+}
+
+/// Calls about a device's memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) properties: Option<vk::PFN_vkGetPhysicalDeviceMemoryProperties>,
+    pub(crate) properties_2: Option<vk::PFN_vkGetPhysicalDeviceMemoryProperties2>,
 }
 
 static NEXT: LazyLock<Mutex<HashMap<usize, Next>>> = LazyLock::new(Mutex::default);
@@ -96,7 +105,7 @@ impl Next {
         // SAFETY: forwarded contract: the pointer is of a function of this type.
         unsafe {
             let found = match *self {
-                Next::Instance { handle, get } => get(handle, name.as_ptr()),
+                Next::Instance { handle, get, .. } => get(handle, name.as_ptr()),
                 Next::Device { handle, get, .. } => get(handle, name.as_ptr()),
             };
             found.map(|found| std::mem::transmute_copy(&found))
@@ -144,7 +153,17 @@ unsafe extern "system" fn create_instance(
         let made = create(info, callbacks, instance);
         if made == vk::Result::SUCCESS {
             let handle = *instance;
-            table().insert(key(handle), Next::Instance { handle, get });
+            let memory = Memory {
+                properties: std::mem::transmute::<
+                    vk::PFN_vkVoidFunction,
+                    Option<vk::PFN_vkGetPhysicalDeviceMemoryProperties>,
+                >(get(handle, c"vkGetPhysicalDeviceMemoryProperties".as_ptr())),
+                properties_2: std::mem::transmute::<
+                    vk::PFN_vkVoidFunction,
+                    Option<vk::PFN_vkGetPhysicalDeviceMemoryProperties2>,
+                >(get(handle, c"vkGetPhysicalDeviceMemoryProperties2".as_ptr())),
+            };
+            table().insert(key(handle), Next::Instance { handle, get, memory });
         }
         made
     }
@@ -169,7 +188,7 @@ unsafe extern "system" fn create_device(
             (*(*link).link).get_device_proc_addr,
         );
         (*link).link = (*(*link).link).next;
-        let Next::Instance { handle, .. } = instance else {
+        let Next::Instance { handle, memory, .. } = instance else {
             return vk::Result::ERROR_INITIALIZATION_FAILED;
         };
         let Some(create) = of_instances(handle, c"vkCreateDevice".as_ptr()) else {
@@ -179,7 +198,7 @@ unsafe extern "system" fn create_device(
         let made = create(physical, info, callbacks, device);
         if made == vk::Result::SUCCESS {
             let handle = *device;
-            let shown = Box::new(calls::shown(&instance, physical));
+            let shown = Box::new(calls::shown(memory, physical));
             table().insert(key(handle), Next::Device { handle, get, shown });
         }
         made
