@@ -4,7 +4,6 @@ README.md in this folder says how to read the output and what it does not show.
 """
 
 import argparse
-import os
 import secrets
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from compare import Arm, Bench, Row, Spread, describe, duration, one_process, op
 from compare.vulkan import Vulkan
 
 HERE = Path(__file__).resolve().parent
-BUILT = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target")) / "release"
+BUILT = HERE / "target/release"
 KIB, MIB = 1 << 10, 1 << 20
 
 #: The crates that the peers are made of, for the head of the output.
@@ -220,7 +219,10 @@ def main() -> int:
             sys.exit(f"{built} is not there: `bash scripts/bench.sh device` builds it")
     with tempfile.TemporaryDirectory() as folder:
         vulkan = Vulkan(worker, layer, Path(folder), options.device)
-        told = vulkan.ask("storm", {"fact": "device"})
+        try:
+            told = vulkan.ask("storm", {"fact": "device"})
+        except RuntimeError as error:
+            sys.exit(f"there is no device to measure: {error}")
         facts = describe([]) | versions()
         facts["device"] = f"{told['name']} ({told['kind']}), {told['driver']}, {told['api']}, {told['memory'] / 2**30:.1f} GiB"
         facts["its memory"] = "reached by the host" if told["shared"] else "its own"

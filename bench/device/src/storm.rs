@@ -56,6 +56,17 @@ fn byte(key: u32, at: usize) -> u8 {
     (mixed >> (at % 8 * 8)) as u8
 }
 
+/// The first byte that is not what belongs to a key.
+fn wrong_in(bytes: &[u8], key: u32) -> Option<String> {
+    let at = (0..bytes.len()).find(|&at| bytes[at] != byte(key, at))?;
+    Some(format!(
+        "byte {at} of {} is {}, not {}",
+        bytes.len(),
+        bytes[at],
+        byte(key, at)
+    ))
+}
+
 impl Storm {
     /// # Errors
     /// Where there is no such device, or a thread got no answer.
@@ -116,14 +127,8 @@ impl Sea {
 
     /// Looks at what came to the host.
     fn check(&self, tensor: &DynTensor, key: u32) -> Result<()> {
-        let bytes: &[u8] = tensor.as_slice()?;
-        if let Some(at) = (0..bytes.len()).find(|&at| bytes[at] != byte(key, at)) {
-            self.tell(format!(
-                "byte {at} of {} is {}, not {}",
-                bytes.len(),
-                bytes[at],
-                byte(key, at)
-            ));
+        if let Some(what) = wrong_in(tensor.as_slice()?, key) {
+            self.tell(what);
         }
         Ok(())
     }
@@ -210,5 +215,23 @@ impl Sailor<'_> {
         let place = &self.sea.board[self.random.below(PLACES) as usize];
         let theirs = std::mem::replace(&mut *place.lock().unwrap_or_else(PoisonError::into_inner), ours);
         self.held.extend(theirs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_that_is_not_its_own_is_found() {
+        let bytes = |key: u32| (0..5000).map(|at| byte(key, at)).collect::<Vec<u8>>();
+        assert!(bytes(0).iter().all(|&byte| byte == 0));
+        for key in [1, 2, 1 << 30] {
+            let mut bytes = bytes(key);
+            assert_eq!(wrong_in(&bytes, key), None);
+            assert!(wrong_in(&bytes, key + 1).is_some() && wrong_in(&bytes, 0).is_some());
+            bytes[4321] ^= 1;
+            assert!(wrong_in(&bytes, key).is_some_and(|what| what.starts_with("byte 4321 of 5000")));
+        }
     }
 }

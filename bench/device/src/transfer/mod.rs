@@ -102,12 +102,23 @@ impl<C: Copier> Work for Copies<C> {
             self.copier.down()?;
         }
         let (source, back) = self.copier.both()?;
-        if source != back {
-            let at = source.iter().zip(back).position(|(source, back)| source != back);
-            return Err(format!("of {} bytes, byte {at:?} came back changed", source.len()).into());
-        }
-        Ok(seconds)
+        same(source, back).map(|()| seconds)
     }
+}
+
+/// # Errors
+/// Which byte differs.
+fn same(source: &[u8], back: &[u8]) -> Result<()> {
+    if source == back {
+        return Ok(());
+    }
+    let at = source.iter().zip(back).position(|(source, back)| source != back);
+    let lengths = (source.len(), back.len());
+    Err(format!(
+        "of {} bytes {} came back, and byte {at:?} is another",
+        lengths.0, lengths.1
+    )
+    .into())
 }
 
 /// Makes the bytes differ from those of every other batch, on every page.
@@ -136,5 +147,29 @@ pub const fn ability<C: Copier>() -> Ability {
             Fact::Device => describe(),
             _ => Err("it only copies".into()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_earlier_batch_is_found_on_every_page() {
+        for bytes in [1, 4, 4096, 4099, 20_000] {
+            let marked = |batch| {
+                let mut all = vec![7; bytes];
+                mark(&mut all, batch);
+                all
+            };
+            let (before, now) = (marked(1), marked(2));
+            assert!(same(&now, &now).is_ok() && same(&before, &now).is_err(), "{bytes}");
+            for start in (0..bytes).step_by(4096) {
+                let page = start..bytes.min(start + 4096);
+                let mut stale = now.clone();
+                stale[page.clone()].copy_from_slice(&before[page]);
+                assert!(same(&stale, &now).is_err(), "page at {start} of {bytes}");
+            }
+        }
     }
 }

@@ -13,21 +13,21 @@ use bench_worker::Result;
 use crate::gpu::Gpu;
 
 /// Bytes of a chunk, and chunks each way.
-const CHUNK: usize = 4 << 20;
+const CHUNK: usize = 1 << 20;
 const CHUNKS: usize = 4;
 
 pub struct Staging {
+    up: Side,
+    down: Side,
+}
+
+/// One way. Each has a timeline of its own: who waits for one is not woken by the other.
+struct Side {
     gpu: &'static Gpu,
     timeline: vk::Semaphore,
     submitted: u64,
     /// How far the device is known to be.
     seen: u64,
-    up: Side,
-    down: Side,
-}
-
-/// One way.
-struct Side {
     chunk: usize,
     host: NonNull<u8>,
     /// Of each chunk, the work that uses it.
@@ -47,10 +47,6 @@ impl Staging {
     /// # Errors
     /// What the driver said.
     pub fn new(gpu: &'static Gpu, bytes: usize) -> Result<Self> {
-        let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
-        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
-        // SAFETY: the device has timelines.
-        let timeline = unsafe { gpu.device.create_semaphore(&info, None)? };
         let (own, host) = (
             vk::MemoryPropertyFlags::DEVICE_LOCAL,
             vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT,
@@ -60,10 +56,6 @@ impl Staging {
         let cached = vk::MemoryPropertyFlags::HOST_CACHED;
         let readable = Side::new(gpu, bytes, there, false, host | cached, none);
         Ok(Self {
-            gpu,
-            timeline,
-            submitted: 0,
-            seen: 0,
             up: Side::new(gpu, bytes, there, true, host, own)?,
             down: readable.or_else(|_| Side::new(gpu, bytes, there, false, host, none))?,
         })
@@ -76,11 +68,11 @@ impl Staging {
     pub fn up(&mut self, source: &[u8]) -> Result<()> {
         for (piece, bytes) in source.chunks(self.up.chunk).enumerate() {
             let chunk = self.up.turn();
-            self.wait(self.up.until[chunk])?;
+            self.up.wait(self.up.until[chunk])?;
             let to = self.up.at(chunk);
             // SAFETY: the chunk is that long, and the device is done with it.
             unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-            self.up.until[chunk] = self.submit(self.up.commands[piece][chunk])?;
+            self.up.until[chunk] = self.up.submit(self.up.commands[piece][chunk])?;
         }
         Ok(())
     }
@@ -98,10 +90,10 @@ impl Staging {
             {
                 // Whoever used the chunk before has waited for it.
                 let chunk = self.down.turn();
-                ahead.push_back((chunk, self.submit(self.down.commands[piece][chunk])?));
+                ahead.push_back((chunk, self.down.submit(self.down.commands[piece][chunk])?));
             }
             let (chunk, until) = ahead.pop_front().ok_or("a piece is under way for each")?;
-            self.wait(until)?;
+            self.down.wait(until)?;
             let from = self.down.at(chunk);
             // SAFETY: the chunk is that long, and the device has written it.
             unsafe { from.copy_to_nonoverlapping(NonNull::from(&mut *bytes).cast(), bytes.len()) };
@@ -114,7 +106,58 @@ impl Staging {
     /// # Errors
     /// What the driver said.
     pub fn settle(&mut self) -> Result<()> {
-        self.wait(self.submitted)
+        self.up.wait(self.up.submitted)?;
+        self.down.wait(self.down.submitted)
+    }
+}
+
+impl Side {
+    fn new(
+        gpu: &'static Gpu,
+        bytes: usize,
+        there: vk::Buffer,
+        up: bool,
+        flags: vk::MemoryPropertyFlags,
+        not: vk::MemoryPropertyFlags,
+    ) -> Result<Self> {
+        let chunk = CHUNK.min(bytes);
+        let (buffer, memory) = gpu.backed((chunk * CHUNKS) as u64, flags, not)?;
+        // SAFETY: the memory can be mapped, and is not yet.
+        let host = unsafe {
+            gpu.device
+                .map_memory(memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty())?
+        };
+        let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+        let mut side = Self {
+            gpu,
+            // SAFETY: the device has timelines.
+            timeline: unsafe { gpu.device.create_semaphore(&info, None)? },
+            submitted: 0,
+            seen: 0,
+            chunk,
+            host: NonNull::new(host.cast()).ok_or("it is mapped to an address")?,
+            until: [0; CHUNKS],
+            next: 0,
+            commands: Vec::new(),
+        };
+        for piece in 0..bytes.div_ceil(chunk) {
+            let commands = gpu.commands(CHUNKS as u32)?;
+            let offset = piece * chunk;
+            for (at, &commands) in commands.iter().enumerate() {
+                let (staged, whole) = ((at * chunk) as u64, offset as u64);
+                let region = vk::BufferCopy::default().size(chunk.min(bytes - offset) as u64);
+                let (from, to, region) = match up {
+                    true => (buffer, there, region.src_offset(staged).dst_offset(whole)),
+                    false => (there, buffer, region.src_offset(whole).dst_offset(staged)),
+                };
+                // SAFETY: the region lies in both buffers.
+                unsafe { record(gpu, commands, (from, to, region), piece == 0, !up)? };
+            }
+            side.commands
+                .push(commands.try_into().map_err(|_| "one for each chunk")?);
+        }
+        Ok(side)
     }
 
     fn submit(&mut self, commands: vk::CommandBuffer) -> Result<u64> {
@@ -145,49 +188,6 @@ impl Staging {
         unsafe { self.gpu.device.wait_semaphores(&info, u64::MAX)? };
         self.seen = until;
         Ok(())
-    }
-}
-
-impl Side {
-    fn new(
-        gpu: &'static Gpu,
-        bytes: usize,
-        there: vk::Buffer,
-        up: bool,
-        flags: vk::MemoryPropertyFlags,
-        not: vk::MemoryPropertyFlags,
-    ) -> Result<Self> {
-        let chunk = CHUNK.min(bytes);
-        let (buffer, memory) = gpu.backed((chunk * CHUNKS) as u64, flags, not)?;
-        // SAFETY: the memory can be mapped, and is not yet.
-        let host = unsafe {
-            gpu.device
-                .map_memory(memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty())?
-        };
-        let mut side = Self {
-            chunk,
-            host: NonNull::new(host.cast()).ok_or("it is mapped to an address")?,
-            until: [0; CHUNKS],
-            next: 0,
-            commands: Vec::new(),
-        };
-        for piece in 0..bytes.div_ceil(chunk) {
-            let commands = gpu.commands(CHUNKS as u32)?;
-            let offset = piece * chunk;
-            for (at, &commands) in commands.iter().enumerate() {
-                let (staged, whole) = ((at * chunk) as u64, offset as u64);
-                let region = vk::BufferCopy::default().size(chunk.min(bytes - offset) as u64);
-                let (from, to, region) = match up {
-                    true => (buffer, there, region.src_offset(staged).dst_offset(whole)),
-                    false => (there, buffer, region.src_offset(whole).dst_offset(staged)),
-                };
-                // SAFETY: the region lies in both buffers.
-                unsafe { record(gpu, commands, (from, to, region), piece == 0, !up)? };
-            }
-            side.commands
-                .push(commands.try_into().map_err(|_| "one for each chunk")?);
-        }
-        Ok(side)
     }
 
     /// The chunk whose turn it is.
