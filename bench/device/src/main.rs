@@ -78,7 +78,10 @@ fn describe() -> Result<Value> {
     let found = neuro_core::devices();
     let device = device()?;
     let Some(info) = found.devices.iter().find(|info| info.device == device) else {
-        return Err(format!("no {device}: {:?}", found.missing).into());
+        let there: Vec<_> = found.devices.iter().map(|info| info.device.to_string()).collect();
+        let vulkan = found.missing.iter().find(|(what, _)| *what == "vulkan");
+        let why = vulkan.map_or_else(|| format!("there are: {}", there.join(", ")), |(_, why)| why.clone());
+        return Err(format!("no {device}; {why}").into());
     };
     let shared = gpu::Gpu::open(device)?.is_shared();
     Ok(json!({
