@@ -32,7 +32,7 @@ mod uses;
 
 use std::sync::Arc;
 
-use self::handle::Room;
+use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
 use self::uses::Numbers;
 use super::PoolStats;
@@ -44,7 +44,7 @@ pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
-pub(crate) use self::handle::PoolBlock;
+pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
     Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
     release as release_imports,
@@ -57,9 +57,10 @@ pub(crate) use self::ring::{CHUNK, Chunk};
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
 
-/// A pool of one device's memory. Lives as long as a handle or a block of it.
+/// A pool of one device's memory. Lives as long as its owner, or a block of it.
 #[derive(Debug)]
 pub(crate) struct DevicePool {
+    address: Address,
     engine: Arc<Engine>,
     /// Most bytes of slabs.
     limit: u64,
@@ -76,6 +77,8 @@ struct State {
     pending: Vec<Pending>,
     counters: Counters,
     committed: Usage,
+    /// Its owner is gone.
+    closed: bool,
     /// Rooms for blocks to come.
     spare: Vec<Room>,
 }
@@ -89,14 +92,22 @@ struct Pending {
 
 impl DevicePool {
     /// A pool of at most `limit` bytes.
-    pub(crate) fn new(engine: Arc<Engine>, limit: u64) -> Arc<Self> {
+    pub(crate) fn make(engine: Arc<Engine>, limit: u64) -> PoolOwner {
         debug_assert!(GRANULE.is_multiple_of(engine.backend().facts().alignment));
-        Arc::new(Self {
+        PoolOwner::new(Self {
+            address: Address::NOWHERE,
             engine,
             limit,
             growth: Mutex::default(),
             state: Mutex::default(),
         })
+    }
+
+    /// Its owner goes. Whether it is nobody's then.
+    fn close(&self) -> bool {
+        let mut state = self.state();
+        state.closed = true;
+        state.is_abandoned()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -168,6 +179,11 @@ impl DevicePool {
 }
 
 impl State {
+    /// Whether neither the owner nor a block is left.
+    fn is_abandoned(&self) -> bool {
+        self.closed && self.counters.blocks.current == 0
+    }
+
     /// Takes up what is done: blocks that were pending, and ranges that queues used.
     fn reclaim(&mut self, done: &Numbers) {
         let State { regions, pending, .. } = self;
