@@ -8,7 +8,7 @@
 //!
 //! - `engines.rs`: devices that are in use, and the public side; `ring.rs`: staging memory; `uses.rs`: which work uses a block; `region.rs`: a slab and its heap, with the tags; `engine.rs`: the device, and what has
 //!   to stay; `block.rs`: a block, and work on it; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `planted.rs`: what tests leave out.
+//!   is refused; `room.rs`: what the device does not give; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -21,6 +21,9 @@ mod place;
 mod planted;
 mod region;
 mod ring;
+mod room;
+#[cfg(all(test, not(loom)))]
+mod room_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(all(test, not(loom)))]

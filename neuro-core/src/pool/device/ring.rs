@@ -57,7 +57,7 @@ impl Ring {
     /// since others may do the same.
     ///
     /// # Errors
-    /// What the device says when asked for the memory, or is lost.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the device has no memory for that; what else it says; or it is lost.
     pub(crate) fn take(&self, engine: &Engine) -> Result<Chunk> {
         let mut state = lock(&self.state);
         if state.slab.is_none() {
@@ -112,7 +112,10 @@ impl State {
         let slab = engine
             .backend()
             .allocate((CHUNK * CHUNKS) as u64, kind)
-            .map_err(|refusal| engine.error(refusal))?;
+            .map_err(|refusal| match refusal {
+                Refusal::NoMemory => engine.no_staging(CHUNK * CHUNKS),
+                refusal => engine.error(refusal),
+            })?;
         let Some(host) = slab.host else {
             // SAFETY: nobody has used it.
             unsafe { engine.backend().free(slab.id) };
