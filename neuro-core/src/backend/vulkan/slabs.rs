@@ -196,16 +196,15 @@ impl Slabs {
         buffer.map_err(|code| health.refusal("vkCreateBuffer", code))
     }
 
-    /// Pieces of memory that the allocator has.
-    fn pieces(&self) -> u64 {
-        let allocator = lock(&self.allocator);
-        allocator
-            .as_ref()
-            .map_or(0, |allocator| allocator.generate_report().blocks.len() as u64)
-    }
-
     /// Whether one more piece of memory may be asked for. Drivers need not check it.
     pub(super) fn has_room_for_one(&self) -> bool {
+        lock(&self.allocator)
+            .as_ref()
+            .is_some_and(|allocator| self.has_room(allocator))
+    }
+
+    /// The same, under the allocator's lock.
+    fn has_room(&self, allocator: &Allocator) -> bool {
         let (slabs, own) = {
             let table = lock(&self.table);
             let own = table
@@ -215,7 +214,8 @@ impl Slabs {
             (table.held.len() as u64, own.count() as u64)
         };
         // The report is long, so it is asked for only when it may matter.
-        slabs + KEPT_EMPTY < self.max_memory_allocation_count || own + self.pieces() < self.max_memory_allocation_count
+        slabs + KEPT_EMPTY < self.max_memory_allocation_count
+            || own + (allocator.generate_report().blocks.len() as u64) < self.max_memory_allocation_count
     }
 
     /// Puts memory behind a buffer.
@@ -226,11 +226,11 @@ impl Slabs {
         if requirements.size > self.max_memory_allocation_size {
             return Err(Refusal::NoMemory);
         }
-        if !self.has_room_for_one() {
-            return Err(Refusal::NoMemory);
-        }
         let mut allocator = lock(&self.allocator);
         let allocator = allocator.as_mut().ok_or(Refusal::NoMemory)?;
+        if !self.has_room(allocator) {
+            return Err(Refusal::NoMemory);
+        }
         let memory = allocator
             .allocate(&AllocationCreateDesc {
                 name: "slab",
