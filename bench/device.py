@@ -4,6 +4,7 @@ README.md in this folder says how to read the output and what it does not show.
 """
 
 import argparse
+import os
 import secrets
 import sys
 import tempfile
@@ -155,6 +156,8 @@ class Devices:
                 continue
             if not self.vulkan.validated({"fact": "mistake"}, apart)[0]:
                 why = "the validation layer does not report a race that was planted; apt install vulkan-validationlayers"
+                if os.environ.get("NEURO_REQUIRE_VULKAN"):
+                    sys.exit(f"{name}: {why}")
                 print(f"SKIPPED: {name}: {why}")
                 continue
             seed = secrets.randbelow(1 << 32) if self.seed is None else self.seed

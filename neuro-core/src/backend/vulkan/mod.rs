@@ -48,6 +48,7 @@ use self::open::Opened;
 use self::queue::Lines;
 use self::refuse::Health;
 use self::slabs::Slabs;
+use super::budget::Budget;
 use super::raw::{Handles, RawVulkan};
 use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket, life};
 use crate::sync::global::{AtomicBool, Mutex, lock};
@@ -179,6 +180,11 @@ impl Backend for VulkanDevice {
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
         let _inside = self.health.check()?;
         self.lines.wait(ticket, &self.health)
+    }
+
+    fn budget(&self) -> Option<Budget> {
+        let _inside = self.health.check().ok()?;
+        self.slabs.budget()
     }
 
     unsafe fn shut_down(&self, keep: &[SlabId]) {

@@ -13,10 +13,11 @@ use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme, 
 use gpu_allocator::{AllocationSizes, AllocatorDebugSettings, MemoryLocation};
 use smallvec::SmallVec;
 
-use super::discover::{Found, Kind};
+use super::discover::{Found, Kind, heaps, own_heap};
 use super::import::Importer;
 use super::record::Buffers;
 use super::refuse::Health;
+use crate::backend::budget::Budget;
 use crate::backend::{Facts, Op, Refusal, Slab, SlabId, SlabKind, Span};
 use crate::sync::global::{Mutex, lock};
 
@@ -33,7 +34,9 @@ pub(super) struct Slabs {
     device: Device,
     facts: Facts,
     max_memory_allocation_size: u64,
-    max_memory_allocation_count: u64,
+    pub(super) max_memory_allocation_count: u64,
+    /// Where to ask for the budget; `None` where the driver knows of none.
+    budget: Option<(Instance, vk::PhysicalDevice)>,
     /// Of the queues that use them.
     families: Vec<u32>,
     pub(super) importer: Option<Importer>,
@@ -103,11 +106,14 @@ impl Slabs {
             allocation_sizes: AllocationSizes::new(SHARED_MEMORY, SHARED_MEMORY),
         })
         .map_err(|error| error.to_string())?;
+        let (max_slab_bytes, longest_by) = found.longest_slab();
+        let knows_budget = found.heaps.iter().any(|heap| heap.budget.is_some());
         Ok(Self {
             device: device.clone(),
             facts: Facts {
                 alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
-                max_slab_bytes: found.longest_slab(),
+                max_slab_bytes,
+                longest_by,
                 memory_bytes: found.memory_bytes(),
                 import_alignment: found.min_imported_host_pointer_alignment,
                 shares_memory: matches!(found.kind, Kind::Integrated | Kind::Software),
@@ -115,6 +121,7 @@ impl Slabs {
             },
             max_memory_allocation_size: found.max_memory_allocation_size,
             max_memory_allocation_count: found.max_memory_allocation_count,
+            budget: knows_budget.then(|| (instance.clone(), found.physical)),
             families,
             importer: Importer::new(instance, device, found),
             allocator: Mutex::new(Some(allocator)),
@@ -128,6 +135,15 @@ impl Slabs {
 
     pub(super) fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// As [`Backend::budget`](crate::backend::Backend::budget).
+    pub(super) fn budget(&self) -> Option<Budget> {
+        let (instance, physical) = self.budget.as_ref()?;
+        let heaps = heaps(instance, *physical, true);
+        let heap = own_heap(&heaps)?;
+        let (bytes, used) = heap.budget?;
+        Budget::of(heap.bytes, bytes, used)
     }
 
     /// # Errors
@@ -180,16 +196,15 @@ impl Slabs {
         buffer.map_err(|code| health.refusal("vkCreateBuffer", code))
     }
 
-    /// Pieces of memory that the allocator has.
-    fn pieces(&self) -> u64 {
-        let allocator = lock(&self.allocator);
-        allocator
-            .as_ref()
-            .map_or(0, |allocator| allocator.generate_report().blocks.len() as u64)
-    }
-
     /// Whether one more piece of memory may be asked for. Drivers need not check it.
     pub(super) fn has_room_for_one(&self) -> bool {
+        lock(&self.allocator)
+            .as_ref()
+            .is_some_and(|allocator| self.has_room(allocator))
+    }
+
+    /// The same, under the allocator's lock.
+    fn has_room(&self, allocator: &Allocator) -> bool {
         let (slabs, own) = {
             let table = lock(&self.table);
             let own = table
@@ -199,7 +214,8 @@ impl Slabs {
             (table.held.len() as u64, own.count() as u64)
         };
         // The report is long, so it is asked for only when it may matter.
-        slabs + KEPT_EMPTY < self.max_memory_allocation_count || own + self.pieces() < self.max_memory_allocation_count
+        slabs + KEPT_EMPTY < self.max_memory_allocation_count
+            || own + (allocator.generate_report().blocks.len() as u64) < self.max_memory_allocation_count
     }
 
     /// Puts memory behind a buffer.
@@ -210,11 +226,11 @@ impl Slabs {
         if requirements.size > self.max_memory_allocation_size {
             return Err(Refusal::NoMemory);
         }
-        if !self.has_room_for_one() {
-            return Err(Refusal::NoMemory);
-        }
         let mut allocator = lock(&self.allocator);
         let allocator = allocator.as_mut().ok_or(Refusal::NoMemory)?;
+        if !self.has_room(allocator) {
+            return Err(Refusal::NoMemory);
+        }
         let memory = allocator
             .allocate(&AllocationCreateDesc {
                 name: "slab",

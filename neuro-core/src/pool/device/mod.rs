@@ -10,7 +10,7 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `planted.rs`: what tests leave out.
+//!   is refused; `room.rs`: what the device does not give; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -24,6 +24,9 @@ mod place;
 mod planted;
 mod region;
 mod ring;
+mod room;
+#[cfg(all(test, not(loom)))]
+mod room_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(all(test, not(loom)))]

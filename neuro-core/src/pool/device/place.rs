@@ -96,6 +96,9 @@ impl DevicePool {
     /// What is tried when no range is idle or the queue's own.
     #[cold]
     fn find_at_last(&self, request: Request, queue: Queue) -> Result<Option<Found>> {
+        if u64::from(request.units) * GRANULE > self.engine().longest_slab().min(self.limit) {
+            return Ok(None); // whatever is given back
+        }
         let done = self.engine().poll()?;
         {
             let mut state = self.state();
@@ -141,13 +144,8 @@ impl DevicePool {
     /// One more slab, with room for `units`; false where the limit or the device leaves none. The caller has the lock `growth`.
     fn grow(&self, units: u32) -> Result<bool> {
         let need = u64::from(units) * GRANULE;
-        let longest = self
-            .engine()
-            .backend()
-            .facts()
-            .max_slab_bytes
-            .min(u64::from(u32::MAX) * GRANULE);
-        let mut want = {
+        let longest = self.engine().longest_slab();
+        let want = {
             let state = self.state();
             let taken = state.committed.current as u64;
             let room = self.limit.saturating_sub(taken).min(longest) / GRANULE * GRANULE;
@@ -156,6 +154,9 @@ impl DevicePool {
             }
             let slabs = state.regions.iter().flatten().count() as u32;
             (LEAST << slabs.min(8)).min(MOST).max(need).min(room)
+        };
+        let Some(mut want) = self.engine().within_budget(need, want) else {
+            return Ok(false);
         };
         let slab = loop {
             match self.engine().backend().allocate(want, SlabKind::Device) {
@@ -218,7 +219,7 @@ impl DevicePool {
             asked,
             alignment,
             figures: Box::new(self.stats().into()),
-            cause: None,
+            cause: self.engine().why_no_memory(asked),
         }
     }
 }
