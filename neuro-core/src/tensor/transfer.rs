@@ -161,17 +161,29 @@ impl Promise {
     fn tell(&mut self, result: Result<DynTensor>) {
         let Some(shared) = self.0.take() else { return };
         let mut state = lock(&shared.state);
-        state.1 += 1;
-        let before = std::mem::replace(&mut state.0, State::Over(result));
+        let asked = state.1 > 0;
+        let callbacks = match &mut state.0 {
+            State::UnderWay(callbacks) => std::mem::take(callbacks),
+            State::Over(_) => Vec::new(),
+        };
+        // From here on only those who asked have the tensor, so that who waited has it to himself if nobody else did.
+        let calls: Vec<_> = callbacks
+            .into_iter()
+            .map(|callback| (callback, result.clone()))
+            .collect();
+        let unasked = if asked {
+            state.0 = State::Over(result);
+            None
+        } else {
+            state.0 = State::Over(nobody());
+            Some(result)
+        };
         drop(state);
+        drop(unasked); // with no lock held
         shared.came.notify_all();
-        let transfer = Transfer(shared);
-        if let State::UnderWay(callbacks) = before {
-            for callback in callbacks {
-                // Each of them is called, whatever another does. A panic has written its message.
-                let call = std::panic::AssertUnwindSafe(|| transfer.then(callback));
-                let _ = std::panic::catch_unwind(call);
-            }
+        for (callback, result) in calls {
+            // Each of them is called, whatever another does. A panic has written its message.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(result)));
         }
     }
 }

@@ -51,11 +51,19 @@ impl DevicePool {
             });
         }
         self.engine().check()?;
-        let refused = || self.out_of_memory(bytes, alignment);
+        let refused = || self.out_of_memory(bytes, alignment, None);
         let units = u32::try_from((bytes.max(1) as u64).div_ceil(GRANULE)).map_err(|_| refused())?;
         let align = (alignment as u64 / GRANULE).max(1) as u32;
         let request = Request { bytes, units, align };
-        let at_once = self.state().find(request, &[queue]);
+        let at_once = {
+            let mut state = self.state();
+            if state.must_fail() {
+                drop(state);
+                let cause = std::io::Error::other("a failure that fail_nth asked for");
+                return Err(self.out_of_memory(bytes, alignment, Some(cause)));
+            }
+            state.find(request, &[queue])
+        };
         let found = match at_once {
             Some(found) => found,
             None => self.find_at_last(request, queue)?.ok_or_else(refused)?,
@@ -99,7 +107,7 @@ impl DevicePool {
         }
         // Others may take what this makes free, so each step looks again.
         for trim_first in [false, true] {
-            if trim_first && self.trim() == 0 {
+            if trim_first && self.trim(0) == 0 {
                 break;
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
@@ -175,7 +183,7 @@ impl DevicePool {
     pub(super) fn take_back(&self, region: usize, block: Block, requested: usize, bytes: usize, last: Numbers) {
         let done = self.engine().done();
         let mut state = self.state();
-        state.counters.remove_block(requested, bytes);
+        state.count(|counters| counters.remove_block(requested, bytes));
         let last = if omitted(Omission::TagOfFreed) {
             Numbers::default()
         } else {
@@ -190,13 +198,13 @@ impl DevicePool {
     }
 
     #[cold]
-    fn out_of_memory(&self, asked: usize, alignment: usize) -> Error {
+    fn out_of_memory(&self, asked: usize, alignment: usize, cause: Option<std::io::Error>) -> Error {
         Error::OutOfMemory {
             device: self.engine().device(),
             asked,
             alignment,
             figures: Box::new(self.stats().into()),
-            cause: None,
+            cause: cause.map(Arc::new),
         }
     }
 }
@@ -211,10 +219,11 @@ impl State {
                 let Some((block, behind)) = region.allocate(units, align, queue) else {
                     continue;
                 };
-                self.counters.add_block(bytes, (u64::from(units) * GRANULE) as usize);
+                let slab = region.slab;
+                self.count(|counters| counters.add_block(bytes, (u64::from(units) * GRANULE) as usize));
                 return Some(Found {
                     region: at,
-                    slab: region.slab,
+                    slab,
                     block,
                     behind: behind.filter(|_| !omitted(Omission::BehindOfReused)),
                 });
