@@ -9,7 +9,7 @@
 //! - `version`, `dtype`, `device`: numbers and names; `discovery`: which devices there are
 //! - `pool`: pools and blocks; `options`: how a pool is made; `stats`: what pools hold; `scope`: counts from one moment on
 //! - `tensor`: tensors and references to them; `facts`: their shape and data; `view`: tensors that share storage;
-//!   `contents`: filling and copying
+//!   `contents`: filling and copying; `transfer`: on the way to another device
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
 //! - `function`: all of these by name
@@ -42,5 +42,6 @@ pub mod stats;
 pub mod status;
 mod structs;
 pub mod tensor;
+pub mod transfer;
 pub mod version;
 pub mod view;
