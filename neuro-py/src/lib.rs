@@ -41,6 +41,8 @@ mod soft_limit;
 #[deny(unsafe_code)]
 mod stats;
 mod tensor;
+#[deny(unsafe_code)]
+mod transfer;
 
 use pyo3::prelude::*;
 
@@ -63,5 +65,6 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
+    transfer::register(module)?;
     Ok(())
 }
