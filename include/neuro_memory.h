@@ -111,6 +111,12 @@ struct DLManagedTensorVersioned;
 // Flag of `neuro_tensor_options_t`: all elements are 0. Without it their values are undefined.
 #define NEURO_TENSOR_ZEROED 1
 
+// Work reads a tensor, and leaves it as it is.
+#define NEURO_ACCESS_READ 1
+
+// Work writes a tensor, and may read it, too.
+#define NEURO_ACCESS_WRITE 2
+
 // A pool of memory. Any thread may use it. Its memory lives until its last handle is released and its last block is freed.
 typedef struct neuro_pool_t neuro_pool_t;
 
@@ -319,6 +325,107 @@ typedef struct {
 // once on the thread that asks. No lock is held: it may call anything but a wait for a transfer that is not over. It returns: no
 // `longjmp`, and no C++ exception.
 typedef void (*neuro_transfer_callback_t)(void *context, neuro_status_t status, neuro_tensor_t *tensor);
+
+// `PFN_vkGetInstanceProcAddr`: cast it to that, or from it. `instance` is a `VkInstance`.
+typedef void (*(*neuro_vulkan_get_instance_proc_addr_t)(void *instance, const char *name))(void);
+
+// What Vulkan calls a device that is open. Handles are numbers here: cast them, as in
+// `(VkDevice)(uintptr_t)handles.device`. They stay valid until the process ends.
+typedef struct {
+    // `sizeof(neuro_vulkan_handles_t)`.
+    size_t struct_size;
+    // All functions of Vulkan, by name: nothing has to be linked.
+    neuro_vulkan_get_instance_proc_addr_t get_instance_proc_addr;
+    // `VkInstance`.
+    uint64_t instance;
+    // `VkPhysicalDevice`.
+    uint64_t physical_device;
+    // `VkDevice`.
+    uint64_t device;
+    // `VkQueue` that kernels run on. Only used inside `neuro_vulkan_with_queue`.
+    uint64_t queue;
+    // Family of that queue.
+    uint32_t queue_family;
+    // The version whose functions can be called, packed as `VK_MAKE_API_VERSION` does.
+    uint32_t api_version;
+    // `maxStorageBufferRange`: how many bytes of a buffer a shader sees through one binding.
+    uint64_t max_range;
+} neuro_vulkan_handles_t;
+
+// Where a tensor lies.
+typedef struct {
+    // `sizeof(neuro_vulkan_buffer_t)`.
+    size_t struct_size;
+    // `VkBuffer`, which others share: a storage buffer, and source and target of copies. Valid as long as a tensor shares the
+    // storage, and work is under way that was handed over with it by `neuro_vulkan_with_queue`.
+    uint64_t buffer;
+    // Bytes from its start to the first element. For a whole tensor, not a view of a part, a multiple of 256 at least, as
+    // offsets of bindings have to be.
+    uint64_t offset;
+    // Bytes from there to the end of the last element.
+    uint64_t bytes;
+    // How many bytes a shader sees through one binding. Where `bytes` is more, bind one range after the other. Never bind
+    // `VK_WHOLE_SIZE`: the buffer is longer than the tensor.
+    uint64_t max_range;
+} neuro_vulkan_buffer_t;
+
+// A timeline semaphore, and a value of it.
+typedef struct {
+    // `VkSemaphore`.
+    uint64_t semaphore;
+    // What it counts up to.
+    uint64_t value;
+} neuro_vulkan_semaphore_value_t;
+
+// The queue of a device, which nobody else uses meanwhile, and how one submission to it is ordered.
+typedef struct {
+    // Bytes of this struct, as the library knows it.
+    size_t struct_size;
+    // `VkQueue`.
+    uint64_t queue;
+    // Its family.
+    uint32_t queue_family;
+    // How many `waits` there are: at most 4.
+    uint32_t wait_count;
+    // What the submission has to wait for.
+    const neuro_vulkan_semaphore_value_t *waits;
+    // What it has to signal.
+    neuro_vulkan_semaphore_value_t signal;
+} neuro_vulkan_turn_t;
+
+// Submits, once, to `turn->queue`, and returns 0 (`VK_SUCCESS`); or submits nothing, and returns another `VkResult`.
+//
+// It calls nothing of this library, and returns: no `longjmp`, and no C++ exception. `turn` is gone then.
+typedef int32_t (*neuro_vulkan_work_t)(void *context, const neuro_vulkan_turn_t *turn);
+
+// Called with `lock_context`; see `neuro_vulkan_adopt_t`. It returns: no `longjmp`, and no C++ exception.
+typedef void (*neuro_vulkan_lock_t)(void *context);
+
+// An instance, a device and a queue of the caller. Set it to zeros, then `struct_size`, then the rest.
+typedef struct {
+    // `sizeof(neuro_vulkan_adopt_t)`.
+    size_t struct_size;
+    // The functions of that instance.
+    neuro_vulkan_get_instance_proc_addr_t get_instance_proc_addr;
+    // `VkInstance`.
+    uint64_t instance;
+    // `VkPhysicalDevice`, of that instance.
+    uint64_t physical_device;
+    // `VkDevice`, of that physical device, created with the feature `timelineSemaphore`.
+    uint64_t device;
+    // `VkQueue`, of that device: all work is submitted to it.
+    uint64_t queue;
+    // Its family, which can do compute.
+    uint32_t queue_family;
+    // `apiVersion` that the instance was created with: 1.2, or 1.1 where `VK_KHR_timeline_semaphore` is enabled.
+    uint32_t api_version;
+    // Takes the queue from whoever else uses it, and waits for that; called from any thread. NULL where nobody else does.
+    neuro_vulkan_lock_t lock;
+    // Gives it back. Both or none.
+    neuro_vulkan_lock_t unlock;
+    // Handed to both.
+    void *lock_context;
+} neuro_vulkan_adopt_t;
 
 // Any function of this header: cast it to its own type before calling it.
 typedef void (*neuro_function_t)(void);
@@ -886,6 +993,46 @@ neuro_status_t neuro_safetensors_save(const char *path,
                                       const char *const *names,
                                       neuro_tensor_t *const *tensors,
                                       size_t count);
+
+// What Vulkan calls `device`, which is opened if it was not. All of `*out` but its `struct_size` is zeros after a failure.
+//
+// The device has timeline semaphores, and no other feature or extension that has to be asked for: who needs one opens a
+// device himself and hands it over to `neuro_vulkan_adopt`.
+neuro_status_t neuro_vulkan_get_handles(neuro_device_t device,
+                                        neuro_vulkan_handles_t *out);
+
+// The buffer that a tensor on a Vulkan device lies in, and where. All of `*out` but its `struct_size` is zeros after a failure.
+neuro_status_t neuro_vulkan_get_buffer(const neuro_tensor_t *tensor,
+                                       neuro_vulkan_buffer_t *out);
+
+// Has `work` submit commands that use `count` tensors, in order with all else that is done with them, before and after.
+// `access` says of each what is done with it: `NEURO_ACCESS_…`. Nobody waits: what was submitted is under way when this
+// returns. Where `work` returns something else than 0, that is `NEURO_DRIVER`, and the message names it.
+//
+// The tensors are held while `work` runs, so it only submits; record before. Where it returns 0, it has made one submission
+// to `turn->queue` that
+// - waits for all of `turn->waits` before anything in it touches the tensors, and signals `turn->signal` when it is done;
+// - touches only bytes of elements of the tensors, and writes only those named with `NEURO_ACCESS_WRITE`;
+// - ends with a barrier that makes its writes visible to the host, to `VK_PIPELINE_STAGE_HOST_BIT` and
+//   `VK_ACCESS_HOST_READ_BIT`: tensors may lie in memory that the host reads where it is.
+//
+// Caller: Live tensors are not released meanwhile, and no other thread copies one to the host while this hands over work that writes
+// it; `tensors` and `access` are readable for `count`; `work` does as said.
+neuro_status_t neuro_vulkan_with_queue(const neuro_tensor_t *const *tensors,
+                                       const uint32_t *access,
+                                       size_t count,
+                                       neuro_vulkan_work_t work,
+                                       void *context);
+
+// Takes up an instance, a device and a queue of the caller: pools and tensors on `*out` are made of its memory, and their
+// work goes to its queue. The first is called `vulkan:1000`; a device that is handed over again has the name that it has.
+// `*out` is zeros after a failure.
+//
+// Caller: `theirs` is NULL or readable for its `struct_size`, and the handles are what their fields say. Instance, device, queue and
+// `lock_context` stay until the process ends. Whoever else uses the queue holds `lock` meanwhile, and calls nothing of this
+// library then; without `lock` nobody else uses it, but in `neuro_vulkan_with_queue`. `out` is NULL or writable.
+neuro_status_t neuro_vulkan_adopt(const neuro_vulkan_adopt_t *theirs,
+                                  neuro_device_t *out);
 
 // The function of this header called `name`, as `"neuro_pool_create"`; NULL and an error where there is none.
 //

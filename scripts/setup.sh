@@ -33,6 +33,8 @@ missing_packages() {
     # valgrind replaces functions of the dynamic loader, which it finds by its debug symbols.
     command -v valgrind >/dev/null || echo valgrind libc6-dbg
     vulkan_missing
+    # For C programs that bring shaders and devices of their own.
+    [ -e /usr/include/vulkan/vulkan_core.h ] || echo libvulkan-dev
 }
 
 missing=$(missing_packages | tr '\n' ' ')

@@ -41,7 +41,7 @@ RANK = {module: rank for rank, floor in enumerate(FLOORS) for module in floor.sp
 
 UNSAFE = (
     *(CORE + place for place in ("rc/", "ledger/site.rs", "backend/", "pool/", "memory.rs", "transfer/", "tensor/")),
-    *(CORE + place for place in ("io/", "dlpack/")),
+    *(CORE + place for place in ("io/", "dlpack/", "kernel/")),
     "neuro-capi/",
     "neuro-py/src/buffer",
     "neuro-py/src/dlpack",

@@ -20,6 +20,7 @@ use crate::tensor::*;
 use crate::transfer::*;
 use crate::version::*;
 use crate::view::*;
+use crate::vulkan::*;
 
 /// Any function of this header: cast it to its own type before calling it.
 pub type neuro_function_t = Option<unsafe extern "C" fn()>;
@@ -159,6 +160,10 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_transfer_wait
     neuro_trim
     neuro_version
+    neuro_vulkan_adopt
+    neuro_vulkan_get_buffer
+    neuro_vulkan_get_handles
+    neuro_vulkan_with_queue
 };
 
 #[cfg(all(test, not(loom)))]

@@ -12,6 +12,7 @@
 //!   `contents`: filling and copying; `transfer`: on the way to another device
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
+//! - `vulkan`: shaders of the caller on tensors, and devices of the caller
 //! - `function`: all of these by name
 //!
 //! Rules, the same for every function:
@@ -45,3 +46,4 @@ pub mod tensor;
 pub mod transfer;
 pub mod version;
 pub mod view;
+pub mod vulkan;

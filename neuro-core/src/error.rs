@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 
 /// What every fallible call returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong.
 #[derive(Clone, Debug, thiserror::Error)]

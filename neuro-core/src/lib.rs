@@ -23,14 +23,16 @@ mod transfer;
 pub mod tensor;
 pub mod io;
 pub mod dlpack;
+mod kernel;
 
 pub use backend::info::{DeviceInfo, Discovery, HeapInfo, devices};
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+pub use kernel::vulkan;
 pub use ledger::{Counters, Usage};
 pub use memory::DeviceMemory;
-pub use pool::{Init, MemoryPool, PoolPtr, PoolStats, Scope};
+pub use pool::{Init, MemoryPool, PoolPtr, PoolStats, Scope, shutdown};
 pub use rc::{Arc, Weak};
 pub use shape::Geometry;
 pub use tensor::{DynTensor, Scalar, Transfer};

@@ -2,6 +2,9 @@
 # Every example is built and run. One that needs arguments has its own part of the demo.
 . "$(dirname "$0")/../lib.sh"
 
+# Where the examples of devices can run, they must.
+[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+
 count=0
 for source in examples/python/*.py; do
     need "$source" "a Python example"
@@ -20,6 +23,10 @@ lib=$(lib_dir debug)
 mkdir -p "$BUILD/examples"
 for source in examples/c/*.c; do
     need "$source" "a C example"
+    if [ "$(basename "$source")" = vulkan.c ] && [ ! -e /usr/include/vulkan/vulkan_core.h ]; then
+        skip "$source" "no Vulkan headers (Debian, Ubuntu: apt install libvulkan-dev)"
+        continue
+    fi
     program=$BUILD/examples/$(basename "$source" .c)
     gcc -std=c99 -g -Wall -Wextra -Werror -pedantic -Iinclude "$source" -o "$program" -L"$lib" -lneuro_memory -lm
     # It classifies what the demo has trained: a short demo, with its promises kept, runs it.

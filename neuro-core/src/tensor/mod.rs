@@ -217,6 +217,11 @@ impl DynTensor {
         Arc::strong_count(&self.storage)
     }
 
+    /// Bytes from the start of the storage to element `[0, 0, …]`.
+    pub(crate) fn offset_bytes(&self) -> usize {
+        self.offset
+    }
+
     /// The shared memory.
     pub fn storage(&self) -> &Arc<DeviceMemory> {
         &self.storage

@@ -6,9 +6,11 @@
 //!
 //! Faults: memory ends at a limit, the n-th call is refused, the device is lost.
 
+mod accept;
 mod clock;
 mod memory;
 mod orders;
+mod raw;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +19,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use self::clock::{Clock, Event, HOST, Shadow, Use};
 use self::memory::Memory;
+use super::raw::RawVulkan;
 use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket};
 use crate::sync::global::lock;
 
@@ -183,22 +186,6 @@ impl State {
         }
     }
 
-    fn touch(&mut self, span: Span, how: Use, event: Event, clock: &Clock) {
-        let Some(held) = self.slabs.get_mut(&span.slab) else {
-            self.findings
-                .push(format!("{event} uses slab {}, which is not there", span.slab.0));
-            return;
-        };
-        let end = span.offset + span.bytes;
-        if end > held.memory.len() {
-            self.findings.push(format!("{event} uses {span:?} beyond its slab"));
-            return;
-        }
-        if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {
-            self.findings.push(format!("slab {}: {finding}", span.slab.0));
-        }
-    }
-
     /// The host has seen that a ticket is done.
     fn host_sees(&mut self, ticket: Ticket) {
         if let Some(clock) = self.queues[ticket.queue as usize].clocks.get(ticket.number as usize) {
@@ -282,57 +269,7 @@ impl Backend for Sim {
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
         let mut state = self.state();
         state.refused("submit")?;
-        state.calls.submit += 1;
-        let line = queue as usize;
-        let number = state.queues[line].submitted + 1;
-        let event = Event {
-            actor: line,
-            count: number,
-        };
-        let mut clock = state.host;
-        clock.join(state.queues[line].clocks.last().unwrap_or(&Clock::default()));
-        for wait in waits {
-            let other = &state.queues[wait.queue as usize];
-            match other.clocks.get(wait.number as usize) {
-                Some(behind) => clock.join(&behind.clone()),
-                None => state
-                    .findings
-                    .push(format!("{event} waits for {wait:?}, which was never submitted")),
-            }
-        }
-        // What it does itself lies behind its end, and not before: its own parts are in order.
-        clock.0[line] = number;
-        for op in ops {
-            match *op {
-                Op::Fill { to, .. } => {
-                    if !(to.offset | to.bytes).is_multiple_of(4) {
-                        state
-                            .findings
-                            .push(format!("{event} fills {to:?}, which are not whole words"));
-                    }
-                    state.touch(to, Use::Write, event, &clock);
-                }
-                Op::Copy { from, to } => {
-                    if from.bytes != to.bytes {
-                        state.findings.push(format!("{event} copies {from:?} to {to:?}"));
-                    }
-                    state.touch(from, Use::Read, event, &clock);
-                    state.touch(to, Use::Write, event, &clock);
-                }
-            }
-        }
-        let line = &mut state.queues[line];
-        if line.clocks.is_empty() {
-            line.clocks.push(Clock::default()); // of number 0, before everything
-        }
-        line.clocks.push(clock);
-        line.submitted = number;
-        line.todo.push_back((waits.to_vec(), ops.to_vec()));
-        // Less than is submitted, so that much is under way.
-        if state.next(3) == 0 {
-            state.step();
-        }
-        Ok(Ticket { queue, number })
+        Ok(state.accept(queue, waits, ops, true))
     }
 
     fn done(&self, queue: Queue) -> Result<u64, Refusal> {
@@ -360,6 +297,10 @@ impl Backend for Sim {
         }
         state.host_sees(ticket);
         Ok(())
+    }
+
+    fn vulkan(&self) -> Option<&dyn RawVulkan> {
+        Some(self)
     }
 
     fn host_uses(&self, span: Span, writes: bool) {

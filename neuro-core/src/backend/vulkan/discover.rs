@@ -9,6 +9,7 @@ use ash::{Instance, ext, khr, vk};
 
 use super::loader;
 use crate::backend::info::{DeviceInfo, HeapInfo};
+use crate::backend::life;
 use crate::device::Device;
 
 /// What kind of device it is; the order in which they are listed.
@@ -70,6 +71,10 @@ impl Version {
             vk::api_version_patch(packed),
         )
     }
+
+    pub(super) fn packed(self) -> u32 {
+        vk::make_api_version(0, self.0, self.1, self.2)
+    }
 }
 
 /// A device that was found.
@@ -105,11 +110,12 @@ pub(crate) struct Found {
 /// # Errors
 /// No loader, or no driver: what was looked for and what to do.
 pub(crate) fn devices() -> Result<Vec<Found>, String> {
+    let _inside = life::enter()?;
     let vulkan = loader::vulkan()?;
     let mut found: Vec<Found> = vulkan
         .physical
         .iter()
-        .map(|&physical| look_at(&vulkan.instance, physical))
+        .map(|&physical| look_at(&vulkan.instance, physical, u32::MAX))
         .collect();
     // Stable, so equals stay in the driver's order; what can be used keeps its ordinal whatever else is installed.
     found.sort_by_key(|device| (device.unusable.is_some(), device.kind));
@@ -131,13 +137,14 @@ fn text(words: Result<&CStr, std::ffi::FromBytesUntilNulError>) -> String {
     words.map_or_else(|_| "?".to_owned(), |words| words.to_string_lossy().into_owned())
 }
 
-fn look_at(instance: &Instance, physical: vk::PhysicalDevice) -> Found {
+/// What a device can do that is asked for no more than version `most` of Vulkan.
+pub(super) fn look_at(instance: &Instance, physical: vk::PhysicalDevice, most: u32) -> Found {
     // SAFETY: here and below, `physical` is of `instance`, which lives for good; the answers are the bindings' own.
     let plain = unsafe { instance.get_physical_device_properties(physical) };
     // SAFETY: as above. A driver that cannot say what it has is taken to have nothing.
     let extensions =
         Extensions(unsafe { instance.enumerate_device_extension_properties(physical) }.unwrap_or_default());
-    let api = plain.api_version;
+    let api = plain.api_version.min(most);
     let since = |version: u32, name: &CStr| api >= version || extensions.has(name);
 
     let mut ids = vk::PhysicalDeviceIDProperties::default();
@@ -171,7 +178,7 @@ fn look_at(instance: &Instance, physical: vk::PhysicalDevice) -> Found {
         }
     }
     let usable = timeline.timeline_semaphore == vk::TRUE;
-    let api = Version::of(api);
+    let (packed, api) = (api, Version::of(api));
     let or_endless = |bytes: u64| if bytes == 0 { u64::MAX } else { bytes };
     Found {
         physical,
@@ -184,7 +191,7 @@ fn look_at(instance: &Instance, physical: vk::PhysicalDevice) -> Found {
         api,
         kind: Kind::of(plain.device_type),
         uuid: ids.device_uuid,
-        heaps: heaps(instance, physical, &extensions, plain.api_version),
+        heaps: heaps(instance, physical, &extensions, packed),
         max_memory_allocation_size: or_endless(maintenance.max_memory_allocation_size),
         max_buffer_size: or_endless(buffers.max_buffer_size),
         max_storage_buffer_range: plain.limits.max_storage_buffer_range.into(),

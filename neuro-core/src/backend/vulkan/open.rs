@@ -7,10 +7,19 @@ use super::discover::{Found, Version};
 use super::queue::{Line, Lines, Real};
 use super::slabs::Slabs;
 use super::timeline::Timelines;
-use crate::backend::QUEUES;
+use crate::backend::raw::QueueLock;
+use crate::backend::{QUEUES, Queue};
 
 /// A real queue: its family, and its number there.
 type Place = (u32, u32);
+
+/// What is made of a device.
+pub(super) struct Opened {
+    pub(super) lines: Lines,
+    pub(super) slabs: Slabs,
+    /// Of the queue that kernels run on.
+    pub(super) family: u32,
+}
 
 /// Which real queue does the work of each queue: kernels on the first family that can, copies on families that can do nothing else
 /// (engines of their own, which work beside the kernels), else on the same queue as the kernels. `None`: it has no such queue.
@@ -34,15 +43,23 @@ fn places(families: &[vk::QueueFamilyProperties]) -> Option<[Place; QUEUES.len()
 ///
 /// # Errors
 /// What the driver said, in words; nothing is left then.
-pub(super) fn open(instance: &Instance, found: &Found) -> Result<(Lines, Slabs), String> {
+pub(super) fn open(instance: &Instance, found: &Found) -> Result<Opened, String> {
     // SAFETY: the device is one that this instance listed; it lives for good.
     let families = unsafe { instance.get_physical_device_queue_family_properties(found.physical) };
     let places = places(&families).ok_or("it has no queue that computes")?;
     let device = create(instance, found, &places).map_err(|code| format!("vkCreateDevice: {code}"))?;
     let parts = Slabs::new(instance, &device, found, places.map(|(family, _)| family).into()).and_then(|slabs| {
+        let real = |&(family, number): &Place| {
+            // SAFETY: the device was made with these queues.
+            Real::new(unsafe { device.get_device_queue(family, number) }, None)
+        };
         let lines =
-            lines(instance, &device, found, &places).map_err(|code| format!("a queue of the device: {code}"))?;
-        Ok((lines, slabs))
+            lines(instance, &device, found, &places, real).map_err(|code| format!("a queue of the device: {code}"))?;
+        Ok(Opened {
+            lines,
+            slabs,
+            family: places[Queue::Compute as usize].0,
+        })
     });
     if parts.is_err() {
         // SAFETY: what was made of it is gone: `lines` leaves nothing, and there is no slab.
@@ -51,7 +68,30 @@ pub(super) fn open(instance: &Instance, found: &Found) -> Result<(Lines, Slabs),
     parts
 }
 
-fn is_core(found: &Found) -> bool {
+/// Puts lines and memory on a device and the one queue that somebody else made.
+///
+/// # Errors
+/// As [`open`]; the device is left as it was.
+///
+/// # Safety
+/// The device and its queue are as [`adopt`](crate::backend::adopt) asks: they have timelines, and stay.
+pub(super) unsafe fn join(
+    instance: &Instance,
+    device: &Device,
+    found: &Found,
+    family: u32,
+    queue: vk::Queue,
+    theirs: Option<Box<dyn QueueLock>>,
+) -> Result<Opened, String> {
+    let slabs = Slabs::new(instance, device, found, vec![family])?;
+    let mut theirs = Some(theirs);
+    let real = |_: &Place| Real::new(queue, theirs.take().flatten());
+    let lines = lines(instance, device, found, &[(family, 0); QUEUES.len()], real)
+        .map_err(|code| format!("a timeline semaphore or a command pool: {code}"))?;
+    Ok(Opened { lines, slabs, family })
+}
+
+pub(super) fn is_core(found: &Found) -> bool {
     found.api >= Version(1, 2, 0)
 }
 
@@ -93,6 +133,7 @@ fn lines(
     device: &Device,
     found: &Found,
     places: &[Place; QUEUES.len()],
+    real: impl FnMut(&Place) -> Real,
 ) -> Result<Lines, vk::Result> {
     let mut different: Vec<Place> = places.to_vec();
     different.dedup(); // equal ones are neighbours: see `places`
@@ -104,16 +145,12 @@ fn lines(
             Ok(line) => made.push(line),
             Err(code) => {
                 // SAFETY: of this device, and never used.
-                made.into_iter().for_each(|line| unsafe { line.destroy(device) });
+                made.iter().for_each(|line| unsafe { line.destroy(device) });
                 return Err(code);
             }
         }
     }
-    let reals = different
-        .iter()
-        // SAFETY: the device was made with these queues.
-        .map(|&(family, number)| Real::new(unsafe { device.get_device_queue(family, number) }))
-        .collect();
+    let reals = different.iter().map(real).collect();
     let lines = made.try_into().map_err(|_: Vec<Line>| vk::Result::ERROR_UNKNOWN)?;
     Ok(Lines {
         device: device.clone(),

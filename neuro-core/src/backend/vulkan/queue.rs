@@ -2,25 +2,64 @@
 //!
 //! The value of the timeline is the number of the last ticket that is done. Several of these share a real queue where the device has
 //! no more. Tickets are given under the lock of the commands, so that numbers reach the real queue in their order; that lock is taken
-//! before the real queue's, and none is held while anybody waits.
+//! before the real queue's, and that before the lock of an engine whose queue it is; none is held while anybody waits.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 
+use ash::vk::Handle;
 use ash::{Device, vk};
 use smallvec::SmallVec;
 
-use super::record::{self, Buffers};
+use super::record::{self, Behind, Buffers};
 use super::refuse::Health;
 use super::timeline::{self, Timelines};
+use crate::backend::raw::{QueueLock, QueueTurn, SemaphoreValue, latest_of_others};
 use crate::backend::{Op, QUEUES, Queue, Refusal, Ticket};
-use crate::sync::global::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::global::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 /// A queue of the driver, which one thread may use at a time.
-pub(super) struct Real(Mutex<vk::Queue>);
+pub(super) struct Real {
+    queue: Mutex<vk::Queue>,
+    /// Of somebody else who uses it, too.
+    theirs: Option<AssertUnwindSafe<Box<dyn QueueLock>>>,
+}
+
+/// A queue that is this thread's alone.
+struct Held<'a> {
+    /// Given back behind `theirs`.
+    queue: MutexGuard<'a, vk::Queue>,
+    theirs: Option<&'a dyn QueueLock>,
+}
 
 impl Real {
-    pub(super) fn new(queue: vk::Queue) -> Self {
-        Self(Mutex::new(queue))
+    pub(super) fn new(queue: vk::Queue, theirs: Option<Box<dyn QueueLock>>) -> Self {
+        Self {
+            queue: Mutex::new(queue),
+            theirs: theirs.map(AssertUnwindSafe),
+        }
+    }
+
+    fn hold(&self) -> Held<'_> {
+        let queue = lock(&self.queue);
+        let theirs = self.theirs.as_ref().map(|theirs| &***theirs);
+        if let Some(theirs) = theirs {
+            theirs.lock();
+        }
+        Held { queue, theirs }
+    }
+
+    /// Its handle, not to be used without [`hold`](Self::hold).
+    fn handle(&self) -> vk::Queue {
+        *lock(&self.queue)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(theirs) = self.theirs {
+            theirs.unlock();
+        }
     }
 }
 
@@ -81,8 +120,8 @@ impl Line {
     /// Takes back what [`new`](Self::new) made.
     ///
     /// # Safety
-    /// It is of `device`, and nothing was submitted to it.
-    pub(super) unsafe fn destroy(self, device: &Device) {
+    /// It is of `device`, nothing that was submitted to it is under way, and nobody uses it any more.
+    pub(super) unsafe fn destroy(&self, device: &Device) {
         let pool = lock(&self.commands).pool;
         // SAFETY: forwarded contract: no work uses either.
         unsafe {
@@ -120,8 +159,22 @@ impl Commands {
 }
 
 impl Lines {
+    /// Destroys timelines and command buffers.
+    ///
+    /// # Safety
+    /// As [`Line::destroy`].
+    pub(super) unsafe fn destroy(&self) {
+        // SAFETY: forwarded contract.
+        self.lines.iter().for_each(|line| unsafe { line.destroy(&self.device) });
+    }
+
     fn line(&self, queue: Queue) -> &Line {
         &self.lines[queue as usize]
+    }
+
+    /// The real queue of [`Queue::Compute`], not to be used outside [`turn`](Self::turn).
+    pub(super) fn handle(&self) -> vk::Queue {
+        self.reals[self.line(Queue::Compute).real].handle()
     }
 
     /// How far a queue is.
@@ -176,7 +229,7 @@ impl Lines {
         let mut commands = lock(&line.commands);
         let buffer = commands.take(&self.device, || self.done(queue, health), health)?;
         // SAFETY: the command buffer is of this line's pool, which the lock guards, and not in flight; the rest is forwarded.
-        let recorded = unsafe { record::record(&self.device, buffer, ops, buffers) };
+        let recorded = unsafe { record::record(&self.device, buffer, Behind::of(queue), ops, buffers) };
         let number = commands.submitted + 1;
         let submitted = recorded
             .map_err(|code| health.refusal("vkEndCommandBuffer", code))
@@ -194,6 +247,46 @@ impl Lines {
         }
     }
 
+    /// Hands `work` the real queue of [`Queue::Compute`], and the next number of that queue, which is taken where `work` says that it
+    /// has submitted. If it panics, it has not, and the locks are as they were.
+    ///
+    /// # Safety
+    /// As [`RawVulkan::with_queue`](crate::backend::raw::RawVulkan::with_queue).
+    pub(super) unsafe fn turn(
+        &self,
+        queue_family: u32,
+        waits: &[Ticket],
+        work: &mut dyn FnMut(&QueueTurn<'_>) -> bool,
+    ) -> Option<Ticket> {
+        let queue = Queue::Compute;
+        let line = self.line(queue);
+        let mut commands = lock(&line.commands);
+        let number = commands.submitted + 1;
+        let mut waits = latest_of_others(queue, waits);
+        // Theirs need not begin with a barrier, as ours does: the semaphore orders it behind this queue, too.
+        if commands.submitted > 0 {
+            let number = commands.submitted;
+            waits.push(Ticket { queue, number });
+        }
+        let value = |ticket: &Ticket| SemaphoreValue {
+            semaphore: self.line(ticket.queue).timeline.as_raw(),
+            value: ticket.number,
+        };
+        let ticket = Ticket { queue, number };
+        let waits: SmallVec<[_; QUEUES.len()]> = waits.iter().map(value).collect();
+        let real = self.reals[line.real].hold();
+        let submitted = work(&QueueTurn {
+            queue: real.queue.as_raw(),
+            queue_family,
+            waits: &waits,
+            signal: value(&ticket),
+        });
+        submitted.then(|| {
+            commands.submitted = number;
+            ticket
+        })
+    }
+
     fn hand_over(
         &self,
         queue: Queue,
@@ -202,13 +295,10 @@ impl Lines {
         buffer: vk::CommandBuffer,
         health: &Health,
     ) -> Result<(), Refusal> {
-        // The latest ticket of each other queue says it all; the barrier at the beginning orders this one.
-        let latest = |other: Queue| {
-            let tickets = waits.iter().filter(|wait| wait.queue == other && other != queue);
-            let number = tickets.map(|wait| wait.number).max()?;
-            Some((self.line(other).timeline, number))
-        };
-        let (waited, values): (SmallVec<[_; 3]>, SmallVec<[u64; 3]>) = QUEUES.into_iter().filter_map(latest).unzip();
+        // The barrier at the beginning orders this queue.
+        let timeline = |ticket: Ticket| (self.line(ticket.queue).timeline, ticket.number);
+        let (waited, values): (SmallVec<[_; 3]>, SmallVec<[u64; 3]>) =
+            latest_of_others(queue, waits).into_iter().map(timeline).unzip();
         // All, not transfers alone: the barrier of a submission without pieces hands on what it waited for, too.
         let stages = [vk::PipelineStageFlags::ALL_COMMANDS; QUEUES.len()];
         let line = self.line(queue);
@@ -222,11 +312,11 @@ impl Lines {
             .command_buffers(&buffers)
             .signal_semaphores(&signalled)
             .push_next(&mut numbers);
-        let real = lock(&self.reals[line.real].0);
+        let real = self.reals[line.real].hold();
         // SAFETY: the lock makes this the only use of the queue. The commands are recorded and not in flight. The numbers of a
         // timeline rise, since they are given under the lock of its commands, which the caller holds. Tickets that are waited for
         // were submitted, so that no wait stands before its signal.
-        let submitted = unsafe { self.device.queue_submit(*real, &[info], vk::Fence::null()) };
+        let submitted = unsafe { self.device.queue_submit(*real.queue, &[info], vk::Fence::null()) };
         submitted.map_err(|code| health.refusal("vkQueueSubmit", code))
     }
 }

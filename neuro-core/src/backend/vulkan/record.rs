@@ -2,15 +2,15 @@
 //!
 //! Commands of a queue begin in order, and what they do to memory is ordered by barriers only. So there is one
 //!
-//! - before the first piece: behind all transfers that were submitted to this queue before (what other queues did is ordered by the
-//!   semaphores that the submission waits for);
+//! - before the first piece: behind all transfers that were submitted to this queue before, and on the queue of kernels behind all
+//!   that was (what other queues did is ordered by the semaphores that the submission waits for);
 //! - before each piece that touches what a piece since the last barrier wrote, or writes what one read;
 //! - behind the last piece: for the host, which sees what was written once it has seen the semaphore.
 
 use ash::{Device, vk};
 use smallvec::SmallVec;
 
-use crate::backend::{Op, Span};
+use crate::backend::{Op, Queue, Span};
 
 /// How many uses are remembered between barriers. One more barrier costs less than a long search.
 const REMEMBERED: usize = 32;
@@ -61,28 +61,51 @@ const TRANSFERS: vk::AccessFlags =
 const HOST: vk::AccessFlags =
     vk::AccessFlags::from_raw(vk::AccessFlags::HOST_READ.as_raw() | vk::AccessFlags::HOST_WRITE.as_raw());
 
-/// # Safety
-/// `commands` is being recorded, for a queue that can do transfers.
-unsafe fn barrier(device: &Device, commands: vk::CommandBuffer, then: vk::PipelineStageFlags, access: vk::AccessFlags) {
-    let memory = vk::MemoryBarrier::default()
-        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
-        .dst_access_mask(access);
-    let none = vk::DependencyFlags::empty();
-    // SAFETY: forwarded contract; every queue has the stages TRANSFER and HOST.
-    unsafe {
-        device.cmd_pipeline_barrier(
-            commands,
-            vk::PipelineStageFlags::TRANSFER,
-            then,
-            none,
-            &[memory],
-            &[],
-            &[],
-        );
+/// What a barrier stands behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Behind {
+    Transfers,
+    /// Kernels of others, too.
+    Everything,
+}
+
+impl Behind {
+    /// What is submitted to a queue before this: only the one for kernels is lent to others. Copies of other queues do not wait for
+    /// kernels, even where both share a real queue.
+    pub(super) fn of(queue: Queue) -> Self {
+        match queue {
+            Queue::Compute => Behind::Everything,
+            Queue::Upload | Queue::Download => Behind::Transfers,
+        }
+    }
+
+    fn stages(self) -> (vk::PipelineStageFlags, vk::AccessFlags) {
+        match self {
+            Behind::Transfers => (vk::PipelineStageFlags::TRANSFER, vk::AccessFlags::TRANSFER_WRITE),
+            Behind::Everything => (vk::PipelineStageFlags::ALL_COMMANDS, vk::AccessFlags::MEMORY_WRITE),
+        }
     }
 }
 
-/// Records `ops`, whose buffers are `buffers`.
+/// # Safety
+/// `commands` is being recorded, for a queue that can do transfers.
+unsafe fn barrier(
+    device: &Device,
+    commands: vk::CommandBuffer,
+    behind: Behind,
+    then: vk::PipelineStageFlags,
+    access: vk::AccessFlags,
+) {
+    let (stages, writes) = behind.stages();
+    let memory = vk::MemoryBarrier::default()
+        .src_access_mask(writes)
+        .dst_access_mask(access);
+    let none = vk::DependencyFlags::empty();
+    // SAFETY: forwarded contract; every queue has the stages ALL_COMMANDS, TRANSFER and HOST.
+    unsafe { device.cmd_pipeline_barrier(commands, stages, then, none, &[memory], &[], &[]) };
+}
+
+/// Records `ops`, whose buffers are `buffers`, behind what was submitted to the queue before.
 ///
 /// # Errors
 /// What the driver said; `commands` may then be recorded again.
@@ -93,6 +116,7 @@ unsafe fn barrier(device: &Device, commands: vk::CommandBuffer, then: vk::Pipeli
 pub(super) unsafe fn record(
     device: &Device,
     commands: vk::CommandBuffer,
+    behind: Behind,
     ops: &[Op],
     buffers: &[Buffers],
 ) -> Result<(), vk::Result> {
@@ -102,14 +126,20 @@ pub(super) unsafe fn record(
     // overlap; both are contracts of `Backend`. Pieces of no bytes, which Vulkan does not allow, are left out.
     unsafe {
         device.begin_command_buffer(commands, &info)?;
-        barrier(device, commands, vk::PipelineStageFlags::TRANSFER, TRANSFERS);
+        barrier(device, commands, behind, vk::PipelineStageFlags::TRANSFER, TRANSFERS);
         for (op, &(source, target)) in ops.iter().zip(buffers) {
             let (Op::Copy { to, .. } | Op::Fill { to, .. }) = op;
             if to.bytes == 0 {
                 continue;
             }
             if since.needs_barrier(op) {
-                barrier(device, commands, vk::PipelineStageFlags::TRANSFER, TRANSFERS);
+                barrier(
+                    device,
+                    commands,
+                    Behind::Transfers,
+                    vk::PipelineStageFlags::TRANSFER,
+                    TRANSFERS,
+                );
             }
             match (*op, source) {
                 (Op::Copy { from, to }, Some(source)) => {
@@ -123,7 +153,7 @@ pub(super) unsafe fn record(
                 (Op::Copy { .. }, None) => debug_assert!(false, "a copy has a source"),
             }
         }
-        barrier(device, commands, vk::PipelineStageFlags::HOST, HOST);
+        barrier(device, commands, Behind::Transfers, vk::PipelineStageFlags::HOST, HOST);
         device.end_command_buffer(commands)
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Without a driver these say SKIPPED and pass; with `NEURO_REQUIRE_VULKAN` in the environment they fail instead.
 
+mod adopt;
 mod process;
 mod programs;
+mod raw;
 
 use std::sync::Once;
 

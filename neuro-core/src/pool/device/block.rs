@@ -10,6 +10,7 @@ use super::import::Import;
 use super::planted::{Omission, omitted};
 use super::uses::{Access, Numbers, Uses, Waits};
 use super::{DevicePool, Engine};
+use crate::backend::raw::QueueTurn;
 use crate::backend::{Op, Queue, Span, Ticket};
 use crate::error::{Error, Result};
 use crate::heap;
@@ -111,6 +112,18 @@ impl DeviceBlock {
         }
     }
 
+    /// Leave for the host to look into the block for ever, where it reaches it.
+    ///
+    /// # Errors
+    /// As [`Engine::enter`].
+    pub(crate) fn map(&self) -> Result<Option<NonNull<u8>>> {
+        let _inside = self.engine().enter()?;
+        if self.host.is_some() {
+            self.engine().note_mapped(self.span.slab);
+        }
+        Ok(self.host)
+    }
+
     /// The last work of each queue that may use it.
     pub(super) fn last_use(&self) -> Numbers {
         self.uses().last()
@@ -136,11 +149,61 @@ pub(crate) unsafe fn submit(
     after: &[Ticket],
     ops: &[Op],
 ) -> Result<Ticket> {
+    in_order(queue, blocks, after, |engine, waits| {
+        // SAFETY: by contract; the blocks' own order is in `waits`, and they stay until the work is done: freed, they are handed out
+        // again behind it, and their slabs stay behind it, too.
+        let submitted = unsafe { engine.backend().submit(queue, waits, ops) };
+        submitted
+            .map(|ticket| (ticket, ticket))
+            .map_err(|refusal| engine.error(refusal))
+    })
+}
+
+/// Has somebody else hand work on blocks of one Vulkan device to its queue of kernels, ordered as by [`submit`].
+///
+/// # Errors
+/// [`Error::Unavailable`] where the device is none of Vulkan's, [`Error::DeviceLost`]; then `work` was not called. Or what `work` says.
+///
+/// # Safety
+/// `work` does what [`RawVulkan::with_queue`](crate::backend::raw::RawVulkan::with_queue) asks for, where `Ok` means that it has
+/// submitted; and that uses bytes of these blocks, as it says.
+pub(crate) unsafe fn turn<T, E: From<Error>>(
+    blocks: &[(&DeviceBlock, Access)],
+    work: impl FnOnce(&QueueTurn<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    in_order(Queue::Compute, blocks, &[], |engine, waits| {
+        let Some(vulkan) = engine.backend().vulkan() else {
+            return Err(engine.not_vulkan("with_queue").into());
+        };
+        let mut work = Some(work);
+        let mut answer = None;
+        let mut once = |turn: &QueueTurn<'_>| {
+            let said = work.take().map(|work| work(turn));
+            let submitted = matches!(said, Some(Ok(_)));
+            answer = said;
+            submitted
+        };
+        // SAFETY: forwarded contract; order and life are as in `submit`.
+        let ticket = unsafe { vulkan.with_queue(waits, &mut once) }.map_err(|refusal| engine.error(refusal))?;
+        match (ticket, answer) {
+            (Some(ticket), Some(Ok(answer))) => Ok((ticket, answer)),
+            (_, Some(Err(error))) => Err(error),
+            (ticket, _) => unreachable!("the device called the work once, and has {ticket:?}"),
+        }
+    })
+}
+
+/// Gives `hand_over` what work of `queue` on blocks of one device waits for, `after` included, and writes down the ticket that comes
+/// of it. Meanwhile nobody else uses the blocks.
+fn in_order<T, E: From<Error>>(
+    queue: Queue,
+    blocks: &[(&DeviceBlock, Access)],
+    after: &[Ticket],
+    hand_over: impl FnOnce(&Engine, &[Ticket]) -> Result<(Ticket, T), E>,
+) -> Result<T, E> {
     let Some((first, _)) = blocks.first() else {
-        return Err(Error::InvalidArgument {
-            op: "submit",
-            what: "no block is used".to_owned(),
-        });
+        let what = "no block is used".to_owned();
+        return Err(Error::InvalidArgument { op: "submit", what }.into());
     };
     let engine = first.engine();
     engine.check()?;
@@ -154,9 +217,7 @@ pub(crate) unsafe fn submit(
     for (uses, access) in &held {
         uses.waits_of(queue, *access, &mut waits);
     }
-    // SAFETY: by contract; the blocks' own order is in `waits`, and they stay until the work is done: freed, they are handed out
-    // again behind it, and their slabs stay behind it, too.
-    let ticket = unsafe { engine.backend().submit(queue, &waits, ops) }.map_err(|refusal| engine.error(refusal))?;
+    let (ticket, answer) = hand_over(engine, &waits)?;
     for (uses, access) in &mut held {
         let omission = match access {
             Access::Read => Omission::NoteRead,
@@ -166,7 +227,7 @@ pub(crate) unsafe fn submit(
             uses.note(ticket, *access);
         }
     }
-    Ok(ticket)
+    Ok(answer)
 }
 
 impl Drop for DeviceBlock {

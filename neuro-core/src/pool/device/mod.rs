@@ -26,6 +26,8 @@ mod region;
 mod ring;
 #[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, not(loom)))]
+mod turn_tests;
 mod uses;
 
 use std::sync::Arc;
@@ -38,9 +40,10 @@ use crate::ledger::{Counters, Usage};
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::ask::{Pools, lock_pools, pools};
-pub(crate) use self::block::{DeviceBlock, submit};
+pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
-pub(crate) use self::engines::import_refused;
+pub use self::engines::shutdown;
+pub(crate) use self::engines::{engine_of, import_refused};
 pub(crate) use self::import::{
     Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
     release as release_imports,
@@ -50,7 +53,8 @@ pub(crate) use self::lane::{Landing, Way};
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
-pub(crate) use self::uses::{Access, Waits};
+pub use self::uses::Access;
+pub(crate) use self::uses::Waits;
 
 /// A pool of one device's memory. Lives as long as a handle or a block of it.
 #[derive(Debug)]

@@ -17,9 +17,12 @@ pub(crate) type Numbers = [u64; QUEUES.len()];
 /// The tickets that a piece of work waits for.
 pub(crate) type Waits = SmallVec<[Ticket; QUEUES.len()]>;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
+/// What work does with a tensor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// It reads, and leaves it as it is.
     Read,
+    /// It writes, and may read, too.
     Write,
 }
 

@@ -14,7 +14,7 @@ fn is_alone() -> bool {
 }
 
 /// Runs tests of these names in a process of its own: its exit status, and what it said.
-fn alone(tests: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+pub(super) fn alone(tests: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
         .args(tests.iter().map(|test| format!("backend::vulkan::tests::{test}")))

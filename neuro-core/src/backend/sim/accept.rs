@@ -1,0 +1,84 @@
+//! What happens when work is submitted: it is put behind what it waits for, and each use is looked at.
+
+use super::State;
+use super::clock::{Clock, Event, Use};
+use crate::backend::{Op, Queue, Span, Ticket};
+
+impl State {
+    /// Takes work up. `in_order`: it is ordered behind what the queue had before, as well as behind `waits`.
+    pub(super) fn accept(&mut self, queue: Queue, waits: &[Ticket], ops: &[Op], in_order: bool) -> Ticket {
+        self.calls.submit += 1;
+        let line = queue as usize;
+        let number = self.queues[line].submitted + 1;
+        let event = Event {
+            actor: line,
+            count: number,
+        };
+        let mut clock = self.host;
+        if in_order {
+            clock.join(self.queues[line].clocks.last().unwrap_or(&Clock::default()));
+            // What it does itself lies behind its end, and not before: its own parts are in order.
+            clock.0[line] = number;
+        }
+        for wait in waits {
+            let other = &self.queues[wait.queue as usize];
+            match other.clocks.get(wait.number as usize) {
+                Some(behind) => clock.join(&behind.clone()),
+                None => self
+                    .findings
+                    .push(format!("{event} waits for {wait:?}, which was never submitted")),
+            }
+        }
+        for op in ops {
+            match *op {
+                Op::Fill { to, .. } => {
+                    if !(to.offset | to.bytes).is_multiple_of(4) {
+                        self.findings
+                            .push(format!("{event} fills {to:?}, which are not whole words"));
+                    }
+                    self.touch(to, Use::Write, event, &clock);
+                }
+                Op::Copy { from, to } => {
+                    if from.bytes != to.bytes {
+                        self.findings.push(format!("{event} copies {from:?} to {to:?}"));
+                    }
+                    self.touch(from, Use::Read, event, &clock);
+                    self.touch(to, Use::Write, event, &clock);
+                }
+            }
+        }
+        clock.0[line] = number;
+        let line = &mut self.queues[line];
+        if line.clocks.is_empty() {
+            line.clocks.push(Clock::default()); // of number 0, before everything
+        }
+        // What follows in the queue lies behind all before it, whether or not this does.
+        let before = line.clocks.last().copied().unwrap_or_default();
+        clock.join(&before);
+        line.clocks.push(clock);
+        line.submitted = number;
+        line.todo.push_back((waits.to_vec(), ops.to_vec()));
+        // Less than is submitted, so that much is under way.
+        if self.next(3) == 0 {
+            self.step();
+        }
+        Ticket { queue, number }
+    }
+
+    /// Bytes are used: what is wrong with that is written down.
+    pub(super) fn touch(&mut self, span: Span, how: Use, event: Event, clock: &Clock) {
+        let Some(held) = self.slabs.get_mut(&span.slab) else {
+            self.findings
+                .push(format!("{event} uses slab {}, which is not there", span.slab.0));
+            return;
+        };
+        let end = span.offset + span.bytes;
+        if end > held.memory.len() {
+            self.findings.push(format!("{event} uses {span:?} beyond its slab"));
+            return;
+        }
+        if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {
+            self.findings.push(format!("slab {}: {finding}", span.slab.0));
+        }
+    }
+}
