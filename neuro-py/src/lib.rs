@@ -9,6 +9,8 @@
 
 #[deny(unsafe_code)]
 mod array;
+#[deny(unsafe_code)]
+mod attach;
 mod buffer;
 mod capsule;
 #[deny(unsafe_code)]
@@ -57,6 +59,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tensor::register(module)?;
     create::register(module)?;
     array::register(module)?;
+    attach::register(module)?;
     buffer::register(module)?;
     capsule::register(module)?;
     devices::register(module)?;

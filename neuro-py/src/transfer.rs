@@ -1,11 +1,8 @@
 //! `Transfer`: a tensor on its way, as Python waits for it, awaits it, or is called when it is there.
 //!
 //! A callable that waits for its call belongs to the core until then, together with the `Transfer` it is called with; a cycle of
-//! them ends with the call. Calls come from a thread of the library, which attaches itself to the interpreter for that. A thread
-//! that still wants to when the interpreter ends would be torn down in the middle; so from `atexit` on nobody is called, and
-//! whoever is inside is waited for.
+//! them ends with the call, which comes from a thread of the library (`attach.rs`).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,18 +12,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::attach::attached;
 use crate::error::raise;
 use crate::tensor::PyTensor;
 
 /// How often who waits looks whether somebody pressed Ctrl-C.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Whether the interpreter is about to end.
-static ENDING: AtomicBool = AtomicBool::new(false);
-/// Calls that are being made, or are about to be.
-static INSIDE: AtomicUsize = AtomicUsize::new(0);
-/// The process that these are of: a forked child has none of its parent's threads.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// A tensor on its way, from Tensor.to(..., non_blocking=True).
 ///
@@ -121,51 +112,18 @@ fn is_told(over: &(Mutex<bool>, Condvar)) -> bool {
 
 /// Calls, on whatever thread, unless the interpreter ends.
 fn call(callable: Py<PyAny>, transfer: Py<PyTransfer>) {
-    let things = (callable, transfer);
-    // Sequentially consistent, as in `end`: either this sees that it ends, or that sees this inside.
-    INSIDE.fetch_add(1, Ordering::SeqCst);
-    let things = if ENDING.load(Ordering::SeqCst) {
-        Some(things)
-    } else {
-        let mut things = Some(things);
-        // Not where there is no interpreter any more: then there is nobody to call.
-        let _ = Python::try_attach(|py| {
-            let Some((callable, transfer)) = things.take() else {
-                return;
-            };
-            // Whoever asks of a transfer that is over may be handling an error of his own.
-            let pending = PyErr::take(py);
-            if let Err(error) = callable.call1(py, (transfer,)) {
-                error.write_unraisable(py, Some(callable.bind(py)));
-            }
-            if let Some(pending) = pending {
-                pending.restore(py);
-            }
-        });
-        things
-    };
-    INSIDE.fetch_sub(1, Ordering::SeqCst);
+    let mut things = Some((callable, transfer));
+    attached(|py| {
+        if let Some((callable, transfer)) = things.take()
+            && let Err(error) = callable.call1(py, (transfer,))
+        {
+            error.write_unraisable(py, Some(callable.bind(py)));
+        }
+    });
     // Objects of an interpreter that is gone, or about to be: nobody frees them.
     std::mem::forget(things);
 }
 
-/// From now on nobody is called. Waits for who is.
-#[pyfunction]
-fn _end_transfers(py: Python<'_>) -> PyResult<()> {
-    ENDING.store(true, Ordering::SeqCst);
-    while PROCESS.load(Ordering::SeqCst) == std::process::id() && INSIDE.load(Ordering::SeqCst) > 0 {
-        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
-        py.check_signals()?;
-    }
-    Ok(())
-}
-
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    ENDING.store(false, Ordering::SeqCst);
-    PROCESS.store(std::process::id(), Ordering::SeqCst);
-    let end = wrap_pyfunction!(_end_transfers, module)?;
-    py.import(intern!(py, "atexit"))?
-        .call_method1(intern!(py, "register"), (end,))?;
     module.add_class::<PyTransfer>()
 }
