@@ -2,16 +2,15 @@
 //!
 //! In a forked child each answers that there is nothing, and does nothing: its locks may be held by threads that are not there.
 
-use std::sync::{Arc, Weak};
-
+use super::handle::{Address, Visit};
 use super::region::{GRANULE, Region};
-use super::{DevicePool, State};
+use super::{DeviceBlock, DevicePool, State};
 use crate::ledger::Counters;
 use crate::pool::PoolStats;
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
-/// Pools that a `MemoryPool` was made for. One that is gone is struck out when the next comes.
-pub(crate) type Pools = Vec<Weak<DevicePool>>;
+/// Pools that a `MemoryPool` was made for, from then on until they are freed. Lock order: this list, a pool.
+pub(crate) type Pools = Vec<Address>;
 
 static POOLS: Mutex<Pools> = Mutex::new(Vec::new());
 
@@ -21,15 +20,22 @@ pub(crate) fn lock_pools() -> MutexGuard<'static, Pools> {
 }
 
 /// Enters a pool that has become public.
-pub(super) fn enter(pool: &Arc<DevicePool>) {
-    let mut pools = lock_pools();
-    pools.retain(|pool| pool.strong_count() > 0);
-    pools.push(Arc::downgrade(pool));
+pub(super) fn enter(pool: &DevicePool) {
+    lock_pools().push(pool.address);
 }
 
-/// Those that live: also one that has no handle any more, but a block. No lock is held when the last is dropped here.
-pub(crate) fn pools() -> Vec<Arc<DevicePool>> {
-    lock_pools().iter().filter_map(Weak::upgrade).collect()
+/// Strikes out a pool that is about to be freed, if it is there.
+pub(super) fn leave(pool: Address) {
+    lock_pools().retain(|other| *other != pool);
+}
+
+/// Those that live: also one that has no handle any more, but a block. No lock is held when it returns.
+pub(crate) fn pools() -> Vec<Visit> {
+    // SAFETY: they are in the list, whose lock is held.
+    lock_pools()
+        .iter()
+        .filter_map(|&pool| unsafe { Visit::begin(pool) })
+        .collect()
 }
 
 impl DevicePool {
@@ -80,7 +86,9 @@ impl DevicePool {
         stats.total_committed_bytes = state.committed.total;
         (stats.reserved_bytes, stats.peak_reserved_bytes) = (stats.committed_bytes, stats.peak_committed_bytes);
         stats.total_reserved_bytes = stats.total_committed_bytes;
-        stats.side_bytes = size_of::<Self>() + state.regions.capacity() * size_of::<Option<Region>>();
+        stats.side_bytes = size_of::<Self>()
+            + state.regions.capacity() * size_of::<Option<Region>>()
+            + (state.counters.blocks.current + state.spare.len()) * size_of::<DeviceBlock>();
         for heap in state.regions.iter().flatten().map(Region::heap) {
             stats.side_bytes += heap.side_bytes();
             stats.free_runs += heap.free_runs();

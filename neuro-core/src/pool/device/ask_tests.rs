@@ -104,10 +104,10 @@ fn a_trim_keeps_what_it_is_told_to_and_the_committed_peak_starts_again() {
 fn it_is_one_of_all_pools() {
     let (engine, sim) = engine(43);
     let pool = MemoryPool::of_engine(engine, 64 * MIB);
-    let inner = Arc::clone(pool.device_pool().unwrap());
-    let is_listed = || pools().iter().any(|listed| Arc::ptr_eq(listed, &inner));
+    let address = pool.device_pool().unwrap().address;
+    let is_listed = || pools().iter().any(|listed| listed.address == address);
     assert!(!is_listed());
-    enter(&inner);
+    enter(pool.device_pool().unwrap());
     assert!(is_listed());
     let tensor = bytes(&pool, 20 * MIB).unwrap();
     assert!(MemoryPool::global_stats().live_bytes >= 20 * MIB);
@@ -115,11 +115,47 @@ fn it_is_one_of_all_pools() {
     assert_eq!(sim.slabs(), 1, "all that it has is live");
     drop(pool);
     assert!(MemoryPool::global_stats().live_bytes >= 20 * MIB, "its tensor lives");
+    assert!(is_listed());
+    // Who found it may look on when all else is gone.
+    let visit = pools().into_iter().find(|listed| listed.address == address).unwrap();
     drop(tensor);
-    assert_eq!(sim.slabs(), 1);
+    assert_eq!((sim.slabs(), visit.stats().live_blocks), (1, 0));
     assert!(MemoryPool::trim_all(0) >= 64 * MIB);
     assert_eq!(sim.slabs(), 0);
-    let weak = Arc::downgrade(&inner);
-    drop(inner);
-    assert!(weak.upgrade().is_none(), "the list keeps no pool");
+    drop(visit);
+    assert!(!is_listed(), "it is gone");
+}
+
+/// Pools are made, used and dropped while others look at all of them.
+#[test]
+fn pools_come_and_go_while_all_are_asked() {
+    let (engine, sim) = engine(44);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let pool = MemoryPool::of_engine(Arc::clone(engine), MIB);
+                    enter(pool.device_pool().unwrap());
+                    let tensor = bytes(&pool, 1000).unwrap();
+                    if round % 2 == 0 {
+                        drop(tensor);
+                        drop(pool);
+                    } else {
+                        drop(pool);
+                        drop(tensor);
+                    }
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    MemoryPool::trim_all(0);
+                    assert!(MemoryPool::global_stats().side_bytes > 0);
+                }
+            });
+        }
+    });
+    assert_eq!((sim.slabs(), sim.findings()), (0, vec![]));
 }

@@ -6,8 +6,10 @@
 //!                    work of several                      pending, until it is done
 //! ```
 //!
-//! - `engines.rs`: devices that are in use, and the public side; `ring.rs`: staging memory; `uses.rs`: which work uses a block; `region.rs`: a slab and its heap, with the tags; `engine.rs`: the device, and what has
-//!   to stay; `block.rs`: a block, and work on it; `place.rs`: where a request is served from, and what is tried before it
+//! - `engines.rs`: devices that are in use, and the public side; `engine.rs`: a device, and what has to stay; `ring.rs`: staging memory;
+//!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
+//! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
+//!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `ask.rs`: what else a pool is asked, and all pools together; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
@@ -18,6 +20,7 @@ mod ask_tests;
 mod block;
 mod engine;
 mod engines;
+mod handle;
 mod import;
 mod lane;
 mod place;
@@ -32,6 +35,7 @@ mod uses;
 
 use std::sync::Arc;
 
+use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
 use self::uses::Numbers;
 use super::scope::Scopes;
@@ -44,6 +48,7 @@ pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
+pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
     Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
     release as release_imports,
@@ -56,9 +61,10 @@ pub(crate) use self::ring::{CHUNK, Chunk};
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
 
-/// A pool of one device's memory. Lives as long as a handle or a block of it.
+/// A pool of one device's memory. Lives as long as its owner, or a block of it.
 #[derive(Debug)]
 pub(crate) struct DevicePool {
+    address: Address,
     engine: Arc<Engine>,
     /// Most bytes of slabs.
     limit: u64,
@@ -78,6 +84,12 @@ struct State {
     scopes: Scopes,
     /// Allocations until one is refused.
     fail_in: Option<u64>,
+    /// Its owner is gone.
+    closed: bool,
+    /// Who found it among all pools, and is not done with it.
+    visits: usize,
+    /// Rooms for blocks to come.
+    spare: Vec<Room>,
 }
 
 #[derive(Debug)]
@@ -89,14 +101,22 @@ struct Pending {
 
 impl DevicePool {
     /// A pool of at most `limit` bytes.
-    pub(crate) fn new(engine: Arc<Engine>, limit: u64) -> Arc<Self> {
+    pub(crate) fn make(engine: Arc<Engine>, limit: u64) -> PoolOwner {
         debug_assert!(GRANULE.is_multiple_of(engine.backend().facts().alignment));
-        Arc::new(Self {
+        PoolOwner::new(Self {
+            address: Address::NOWHERE,
             engine,
             limit,
             growth: Mutex::default(),
             state: Mutex::default(),
         })
+    }
+
+    /// Its owner goes. Whether it is nobody's then.
+    fn close(&self) -> bool {
+        let mut state = self.state();
+        state.closed = true;
+        state.is_abandoned()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,6 +129,11 @@ impl DevicePool {
 }
 
 impl State {
+    /// Whether neither the owner nor a block nor a visit is left.
+    fn is_abandoned(&self) -> bool {
+        self.closed && self.counters.blocks.current == 0 && self.visits == 0
+    }
+
     /// Takes up what is done: blocks that were pending, and ranges that queues used.
     fn reclaim(&mut self, done: &Numbers) {
         let State { regions, pending, .. } = self;

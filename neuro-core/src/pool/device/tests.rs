@@ -16,12 +16,12 @@ pub(super) fn engine(seed: u64) -> (Arc<Engine>, &'static Sim) {
     (Arc::new(Engine::new(Device::Vulkan(0), sim)), sim)
 }
 
-fn pool(seed: u64, limit: u64) -> (Arc<DevicePool>, &'static Sim) {
+fn pool(seed: u64, limit: u64) -> (PoolOwner, &'static Sim) {
     let (engine, sim) = engine(seed);
-    (DevicePool::new(engine, limit), sim)
+    (DevicePool::make(engine, limit), sim)
 }
 
-fn take(pool: &Arc<DevicePool>, bytes: usize, queue: Queue) -> DeviceBlock {
+fn take(pool: &DevicePool, bytes: usize, queue: Queue) -> PoolBlock {
     pool.allocate(bytes, 256, queue).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn random(state: &mut u64, below: usize) -> usize {
 fn program(seed: u64, limit: u64, steps: usize) -> Vec<String> {
     let (pool, sim) = pool(seed, limit);
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut blocks: Vec<(DeviceBlock, bool)> = Vec::new();
+    let mut blocks: Vec<(PoolBlock, bool)> = Vec::new();
     for step in 0..steps {
         let queue = QUEUES[random(&mut state, 3)];
         match random(&mut state, 8) {
@@ -194,7 +194,7 @@ fn a_device_with_less_memory_gives_shorter_slabs() {
 #[test]
 fn a_pool_goes_before_its_work_is_done() {
     let (engine, sim) = engine(11);
-    let pool = DevicePool::new(Arc::clone(&engine), 8 * MIB);
+    let pool = DevicePool::make(Arc::clone(&engine), 8 * MIB);
     let block = take(&pool, 1000, Queue::Compute);
     let tickets: Vec<Ticket> = (0..20).map(|at| fill(QUEUES[at % 3], &block, at as u32)).collect();
     drop(pool);
@@ -275,7 +275,7 @@ fn a_forked_child_touches_no_lock() {
         unsafe { libc::alarm(20) };
         let refused = [
             matches!(pool.allocate(4, 256, Queue::Compute), Err(Error::DeviceLost { .. })),
-            crate::transfer::zero(&block).is_err(),
+            block.zero().is_err(),
             crate::transfer::download(&block, 0, &mut [0; 4]).is_err(),
             crate::transfer::upload(&[0; 4], &block).is_err(),
             public.trim(0) == 0 && public.stats().live_blocks == 0,
@@ -312,7 +312,7 @@ fn many_threads_share_a_pool() {
             let pool = &pool;
             scope.spawn(move || {
                 let mut state = thread + 99;
-                let mut last: Option<DeviceBlock> = None;
+                let mut last: Option<PoolBlock> = None;
                 for step in 0..300 {
                     let queue = QUEUES[random(&mut state, 3)];
                     let block = take(pool, 4 * (1 + random(&mut state, 5000)), queue);
