@@ -313,7 +313,7 @@ impl Slabs {
     /// [`Refusal::Call`] for a slab that is not there: no driver is asked to use it.
     pub(super) fn buffers(&self, ops: &[Op]) -> Result<SmallVec<[Buffers; 4]>, Refusal> {
         let table = lock(&self.table);
-        let buffer = |span: &Span| {
+        let held = |span: &Span| {
             let Some(held) = table.held.get(&span.slab) else {
                 return Err(is_not_there(span.slab));
             };
@@ -322,17 +322,23 @@ impl Slabs {
                 "{span:?} in a slab of {} bytes",
                 held.bytes
             );
-            Ok(held.buffer)
+            Ok(held)
+        };
+        let buffers = |source, target: &Held| Buffers {
+            source,
+            target: target.buffer,
+            // For whatever it was made: that the host maps it is enough.
+            seen: target.memory.host(SlabKind::Upload).is_some(),
         };
         ops.iter()
             .map(|op| match op {
                 Op::Copy { from, to } => {
                     debug_assert_eq!(from.bytes, to.bytes);
-                    Ok((Some(buffer(from)?), buffer(to)?))
+                    Ok(buffers(Some(held(from)?.buffer), held(to)?))
                 }
                 Op::Fill { to, .. } => {
                     debug_assert!(to.offset.is_multiple_of(4) && to.bytes.is_multiple_of(4), "{to:?}");
-                    Ok((None, buffer(to)?))
+                    Ok(buffers(None, held(to)?))
                 }
             })
             .collect()
