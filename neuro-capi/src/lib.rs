@@ -9,7 +9,7 @@
 //! - `version`, `dtype`, `device`: numbers and names; `discovery`: which devices there are
 //! - `pool`: pools and blocks; `options`: how a pool is made; `stats`: what pools hold; `scope`: counts from one moment on
 //! - `tensor`: tensors and references to them; `facts`: their shape and data; `view`: tensors that share storage;
-//!   `contents`: filling and copying
+//!   `contents`: filling and copying; `transfer`: on the way to another device
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
 //! - `vulkan`: shaders of the caller on tensors, and devices of the caller
@@ -43,6 +43,7 @@ pub mod stats;
 pub mod status;
 mod structs;
 pub mod tensor;
+pub mod transfer;
 pub mod version;
 pub mod view;
 pub mod vulkan;

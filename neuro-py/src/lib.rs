@@ -9,6 +9,8 @@
 
 #[deny(unsafe_code)]
 mod array;
+#[deny(unsafe_code)]
+mod attach;
 mod buffer;
 mod capsule;
 #[deny(unsafe_code)]
@@ -41,6 +43,8 @@ mod soft_limit;
 #[deny(unsafe_code)]
 mod stats;
 mod tensor;
+#[deny(unsafe_code)]
+mod transfer;
 
 use pyo3::prelude::*;
 
@@ -55,6 +59,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tensor::register(module)?;
     create::register(module)?;
     array::register(module)?;
+    attach::register(module)?;
     buffer::register(module)?;
     capsule::register(module)?;
     devices::register(module)?;
@@ -63,5 +68,6 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
+    transfer::register(module)?;
     Ok(())
 }
