@@ -30,9 +30,8 @@ def gpu():
     pytest.skip(f"SKIPPED: {reason}")
 
 
-@pytest.fixture
-def there() -> nm.Tensor:
-    """VALUES on the device, in a pool of the test's own."""
+def on_device() -> nm.Tensor:
+    """VALUES on the device, in a pool of the test's own. (No fixture: pytest holds its value until after the look for leaks.)"""
     return nm.asarray(VALUES).to(pool=nm.MemoryPool(1 << 20, device=GPU))
 
 
@@ -41,7 +40,8 @@ def values(tensor: nm.Tensor) -> list:
 
 
 @pytest.mark.parametrize("version", [None, (0, 8), (1, 0), (1, 3)])
-def test_out_and_in_share_the_storage(there: nm.Tensor, version: tuple | None) -> None:
+def test_out_and_in_share_the_storage(version: tuple | None) -> None:
+    there = on_device()
     assert there.__dlpack_device__() == THERE
     for view in (there, there.T, there[1:, ::2], there[::-1, 3], there[2:2]):
         before = there.refcount
@@ -56,7 +56,8 @@ def test_out_and_in_share_the_storage(there: nm.Tensor, version: tuple | None) -
         del same
 
 
-def test_from_dlpack_of_a_tensor(there: nm.Tensor) -> None:
+def test_from_dlpack_of_a_tensor() -> None:
+    there = on_device()
     for options in ({}, {"copy": None}, {"copy": False}, {"device": GPU}, {"device": GPU, "copy": False}):
         same = nm.from_dlpack(there, **options)
         assert (same.device, there.refcount) == (GPU, 2)
@@ -82,7 +83,8 @@ def test_host_memory_goes_to_the_device() -> None:
         nm.zeros(3).__dlpack__(dl_device=THERE)
 
 
-def test_what_a_capsule_on_the_device_says(there: nm.Tensor) -> None:
+def test_what_a_capsule_on_the_device_says() -> None:
+    there = on_device()
     capsule = there.__dlpack__(max_version=(1, 0))
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
@@ -97,7 +99,8 @@ def test_what_a_capsule_on_the_device_says(there: nm.Tensor) -> None:
     assert there.refcount == refs - 1
 
 
-def test_requests(there: nm.Tensor) -> None:
+def test_requests() -> None:
+    there = on_device()
     for request in ({"stream": None}, {"dl_device": THERE}, {"dl_device": THERE, "copy": False}, {"copy": None}):
         same = nm.from_dlpack(there.__dlpack__(**request))
         assert (same.device, there.refcount) == (GPU, 2)
@@ -112,7 +115,8 @@ def test_requests(there: nm.Tensor) -> None:
             there.__dlpack__(dl_device=device)
 
 
-def test_a_copy_on_the_host_for_who_asks(there: nm.Tensor) -> None:
+def test_a_copy_on_the_host_for_who_asks() -> None:
+    there = on_device()
     for copy in (None, True):
         for version in (None, (1, 0)):
             near = nm.from_dlpack(there[:, 1:].__dlpack__(dl_device=HOST, copy=copy, max_version=version))
@@ -125,7 +129,8 @@ def test_a_copy_on_the_host_for_who_asks(there: nm.Tensor) -> None:
     assert np.array_equal(np.from_dlpack(there.T, device="cpu", copy=True), VALUES.T)
 
 
-def test_without_a_copy_the_host_maps_or_is_refused(there: nm.Tensor) -> None:
+def test_without_a_copy_the_host_maps_or_is_refused() -> None:
+    there = on_device()
     try:
         array = np.from_dlpack(there, device="cpu", copy=False)
     except BufferError as error:
@@ -137,7 +142,8 @@ def test_without_a_copy_the_host_maps_or_is_refused(there: nm.Tensor) -> None:
     assert there[0].to("cpu").tolist()[0] == 99
 
 
-def test_numpy_and_jax_refuse(there: nm.Tensor) -> None:
+def test_numpy_and_jax_refuse() -> None:
+    there = on_device()
     for copy in (None, False, True):
         with pytest.raises((BufferError, RuntimeError), match="Unsupported device"):
             np.from_dlpack(there, copy=copy)
