@@ -3,6 +3,7 @@
 //! The C status codes and the Python exception types are both chosen from the variant, in one `match` each.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::device::Device;
 use crate::dtype::DType;
@@ -11,7 +12,7 @@ use crate::dtype::DType;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A pool has no room: its limit is reached, its free space is in pieces, or the system gave no more.
@@ -30,7 +31,7 @@ pub enum Error {
         /// The pool's figures at that moment.
         figures: Box<PoolFigures>,
         /// What the system said, if it was asked.
-        cause: Option<std::io::Error>,
+        cause: Option<Arc<std::io::Error>>,
     },
     /// A pool in debug mode found memory written that nobody may write.
     #[error("{op}: {what}; somebody writes where he must not")]
@@ -179,7 +180,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// A file whose contents are not what they claim.
     #[error("{}: not a valid safetensors file: {reason}", path.display())]
@@ -246,7 +247,7 @@ impl std::fmt::Display for PoolFigures {
     }
 }
 
-fn cause_text(cause: &Option<std::io::Error>) -> String {
+fn cause_text(cause: &Option<Arc<std::io::Error>>) -> String {
     cause
         .as_ref()
         .map_or_else(String::new, |error| format!("; the system said: {error}"))

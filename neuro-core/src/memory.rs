@@ -12,8 +12,9 @@ use std::ptr::NonNull;
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::pool::device::DeviceBlock;
+use crate::pool::device::{DeviceBlock, Engine, Face};
 use crate::pool::{Init, MemoryPool, PoolPtr};
+use crate::rc::Arc;
 use crate::sync::{AtomicBool, Ordering};
 
 /// Stands for the address of memory that has none here: nobody follows it, and it has every alignment that a pool gives.
@@ -35,6 +36,8 @@ enum Owner {
     Pool(#[expect(dead_code, reason = "dropped, never read: its drop returns the block")] PoolPtr<u8>),
     Foreign(#[expect(dead_code, reason = "dropped, never read: its drop is the deleter")] Box<dyn Send + Sync>),
     Device(DeviceBlock),
+    /// Memory of the host as a device uses it; the host's own handle of it.
+    Face(Face, Arc<DeviceMemory>),
 }
 
 // SAFETY: the range belongs to this value alone (M1), its owner is Send, and nothing here is tied to a thread.
@@ -76,7 +79,61 @@ impl DeviceMemory {
     pub(crate) fn device_block(&self) -> Option<&DeviceBlock> {
         match &self.owner {
             Owner::Device(block) => Some(block),
+            Owner::Face(face, _) => Some(face),
             Owner::Pool(_) | Owner::Foreign(_) => None,
+        }
+    }
+
+    /// Host memory as `engine`'s device uses it where it lies; `None` where that cannot be.
+    pub(crate) fn face(host: &Arc<Self>, engine: &std::sync::Arc<Engine>) -> Option<Face> {
+        if host.device != Device::Cpu || !host.is_of_a_pool() {
+            return None;
+        }
+        Face::of(engine, host.ptr, host.bytes, || Box::new(Arc::clone(host)))
+    }
+
+    /// The same bytes as memory of the device.
+    pub(crate) fn of_face(face: Face, host: Arc<Self>) -> Self {
+        Self {
+            ptr: host.ptr,
+            bytes: host.bytes,
+            device: face.engine().device(),
+            readonly: host.readonly,
+            exposed: AtomicBool::new(false),
+            owner: Owner::Face(face, host),
+        }
+    }
+
+    /// Memory of a device that the processor reaches, as memory of the processor.
+    pub(crate) fn map(memory: &Arc<Self>) -> Option<Self> {
+        let ptr = memory.device_block()?.host()?;
+        // SAFETY: where the processor reaches the block (M1), which the keeper keeps.
+        Some(unsafe {
+            Self::foreign(
+                ptr,
+                memory.bytes,
+                Device::Cpu,
+                memory.readonly,
+                Box::new(Arc::clone(memory)),
+            )
+        })
+    }
+
+    /// The host's handle of memory that a device uses where it lies.
+    pub(crate) fn host_of_face(&self) -> Option<&Arc<Self>> {
+        match &self.owner {
+            Owner::Face(_, host) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// Whether the bytes lie in a block of a host pool, for as long as this lives.
+    fn is_of_a_pool(&self) -> bool {
+        match &self.owner {
+            Owner::Pool(_) => true,
+            // An array of another library whose memory comes from a pool: its keeper keeps the block.
+            Owner::Foreign(_) => MemoryPool::owns(self.ptr.as_ptr()),
+            Owner::Device(_) | Owner::Face(..) => false,
         }
     }
 
@@ -126,7 +183,11 @@ impl DeviceMemory {
 
     /// Whether it is a block of a pool of this library.
     pub fn is_pooled(&self) -> bool {
-        matches!(self.owner, Owner::Pool(_) | Owner::Device(_))
+        match &self.owner {
+            Owner::Pool(_) | Owner::Device(_) => true,
+            Owner::Face(_, host) => host.is_pooled(),
+            Owner::Foreign(_) => false,
+        }
     }
 
     /// Says that a raw pointer to the bytes has left Rust (M3): safe borrows are refused from now on.

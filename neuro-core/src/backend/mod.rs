@@ -118,6 +118,12 @@ pub(crate) struct Facts {
     pub(crate) max_slab_bytes: u64,
     /// Memory that it has.
     pub(crate) memory_bytes: u64,
+    /// What host memory begins on, and is as long as a multiple of, that can be imported; `None` if none can.
+    pub(crate) import_alignment: Option<u64>,
+    /// Whether its memory is the host's: then imported memory is as good to it as its own.
+    pub(crate) shares_memory: bool,
+    /// What kernels want the offsets of their buffers to be multiples of: a power of two, at most `alignment`.
+    pub(crate) bind_alignment: u64,
 }
 
 /// Opens a device.
@@ -179,10 +185,27 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     /// [`Refusal::NoMemory`], also for more than [`Facts::max_slab_bytes`]; or what the driver said.
     fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal>;
 
+    /// Makes memory of the host a slab, which work uses where it lies.
+    ///
+    /// # Errors
+    /// What the driver said; [`Refusal::Call`] where that cannot be.
+    ///
+    /// # Safety
+    /// The bytes begin on [`Facts::import_alignment`] and are a multiple of it; they stay as they are mapped until the slab was
+    /// freed.
+    unsafe fn import_host(&self, memory: NonNull<u8>, bytes: u64) -> Result<Slab, Refusal> {
+        let _ = (memory, bytes);
+        Err(Refusal::Call {
+            call: "import_host",
+            code: 0,
+            meaning: "the device cannot use host memory where it lies".to_owned(),
+        })
+    }
+
     /// Gives a slab back.
     ///
     /// # Safety
-    /// It is from [`allocate`](Self::allocate), is not used any more, and no work that is not done uses it.
+    /// It is from [`allocate`](Self::allocate) or [`import_host`](Self::import_host), is not used any more, and no work that is not done uses it.
     unsafe fn free(&self, slab: SlabId);
 
     /// Hands work to a queue: it begins when `waits` are done.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::guard::Guard;
 use super::record::GRANULE;
 use super::region::Region;
-use super::{MemoryPool, PoolStats, lock_state, registry, stats, table};
+use super::{MemoryPool, PoolStats, device, gpu, lock_state, registry, stats, table};
 use crate::error::{Error, Result};
 
 impl MemoryPool {
@@ -48,11 +48,13 @@ impl MemoryPool {
         if let Some(pool) = &inner.device {
             return pool.trim() as usize;
         }
+        gpu::release(inner);
         lock_state(inner).trim(inner, keep_bytes, usize::MAX)
     }
 
     /// [`trim`](Self::trim) on every pool of the process.
     pub fn trim_all(keep_bytes: usize) -> usize {
+        device::release_imports(None);
         let mut given_back = 0;
         registry::for_each(|pool, state| given_back += state.trim(pool, keep_bytes, usize::MAX));
         given_back

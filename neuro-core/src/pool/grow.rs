@@ -231,7 +231,7 @@ impl State {
     fn drop_empty_regions(&mut self, pool: &Inner) -> bool {
         let before = self.regions.len();
         for index in (0..before).rev() {
-            if self.regions[index].heap().live_blocks() == 0 {
+            if self.regions[index].heap().live_blocks() == 0 && !self.regions[index].pinned {
                 self.drop_region(pool, index);
             }
         }
@@ -264,12 +264,16 @@ impl State {
     /// bytes in one go. Returns the bytes given back. All caches and empty slabs count as unused: they are emptied first.
     pub(super) fn trim(&mut self, pool: &Inner, keep: usize, at_most: usize) -> usize {
         self.settle(pool);
+        self.unpin(pool);
         let before = self.committed.current;
         let target = keep.saturating_add(self.counters.allocated.current);
         let target = target.max(before.saturating_sub(at_most));
         for index in (0..self.regions.len()).rev() {
             let now = self.committed.current;
             let region = &mut self.regions[index];
+            if region.pinned {
+                continue;
+            }
             if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
                 self.drop_region(pool, index);
             } else if now > target {
@@ -303,7 +307,7 @@ impl State {
             asked,
             alignment,
             figures: Box::new(stats.into()),
-            cause,
+            cause: cause.map(Into::into),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! - `cache.rs`, `local.rs`, `gate.rs`: what each thread keeps for itself, and how it is taken away from it.
 //! - `pending.rs`: what was freed while the lock was taken.
 //! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
-//! - `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
+//! - `gpu.rs`: memory that devices reach where it lies. `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
 //! - `guard.rs`, `asan.rs`: debug mode and AddressSanitizer. `scope.rs`, `stats.rs`: figures. `ptr.rs`: `PoolPtr`.
 //!
 //! The way of a small block: this thread's cache, no lock. Of a large one: the pool's lock, its heap, a record. Back: the
@@ -27,6 +27,7 @@ pub(crate) mod device;
 mod flush;
 mod free;
 mod gate;
+mod gpu;
 mod grow;
 mod guard;
 mod head;
@@ -105,6 +106,8 @@ struct Inner {
     alignment: AtomicUsize,
     /// Whether it has a guard.
     guarded: AtomicBool,
+    /// Whether devices may use its memory where it lies.
+    gpu_support: AtomicBool,
     /// Whether every request has to come to the lock: `State::slow`, for those who do not have it.
     slow: AtomicBool,
     /// Small requests of threads that have no cache yet.
@@ -134,6 +137,11 @@ impl Inner {
     fn is_guarded(&self) -> bool {
         // Relaxed: set before the pool is shared.
         self.guarded.load(Ordering::Relaxed)
+    }
+
+    fn has_gpu_support(&self) -> bool {
+        // Relaxed: set before the pool is shared.
+        self.gpu_support.load(Ordering::Relaxed)
     }
 
     fn odd(&self) -> MutexGuard<'_, HashMap<usize, BlockWord>> {
@@ -175,6 +183,7 @@ impl MemoryPool {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             alignment: AtomicUsize::new(GRANULE),
             guarded: AtomicBool::new(false),
+            gpu_support: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             newcomers: AtomicU32::new(0),
             pending: Pending::new(),
@@ -234,6 +243,8 @@ fn close(pool: NonNull<Inner>) {
 #[cold]
 unsafe fn destroy(pool: NonNull<Inner>) {
     registry::leave(pool);
+    // SAFETY: it lives until the next lines.
+    gpu::release(unsafe { pool.as_ref() });
     // SAFETY: from `Box::leak` in `make`. Out of the registry, with neither handle nor block, it is ours alone; a thread
     // that still leaves `lock` after its own free no longer touches it.
     let inner = unsafe { Box::from_raw(pool.as_ptr()) };

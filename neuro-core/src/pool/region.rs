@@ -56,6 +56,8 @@ pub(super) enum Kind {
 
 pub(super) struct Region {
     pub(super) kind: Kind,
+    /// Devices use its memory: none goes back.
+    pub(super) pinned: bool,
     memory: Reservation,
     /// Made by `Box::leak`; the address table and stale readers know it by its address.
     head: NonNull<Head>,
@@ -80,6 +82,7 @@ impl Region {
         let head = Head::new(kind, memory.base(), memory.len(), pool, number)?;
         Ok(Self {
             kind,
+            pinned: false,
             memory,
             head: NonNull::from(Box::leak(Box::new(head))),
             heap: OffsetHeap::new(units),

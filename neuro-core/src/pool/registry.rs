@@ -1,6 +1,6 @@
 //! Every pool of the process: for totals, and for `fork`.
 //!
-//! Lock order: caches come and go (`local.rs`), registry, pools in the registry's order, odd blocks, address table. Nobody
+//! Lock order: caches come and go (`local.rs`), registry, pools in the registry's order, odd blocks, address table, imports. Nobody
 //! takes an earlier one while holding a later one.
 //!
 //! Fork: the forking thread takes all of them first and claims every cache, so no other thread is inside when the process is
@@ -70,6 +70,7 @@ pub(super) fn for_each(mut visit: impl FnMut(&Inner, &mut State)) {
 
 /// All locks, held over a fork. Fields are dropped in this order: the reverse of taking them.
 struct Held {
+    imports: MutexGuard<'static, device::ImportTable>,
     _table: MutexGuard<'static, ()>,
     odd: Vec<MutexGuard<'static, HashMap<usize, BlockWord>>>,
     pools: Vec<(PoolRef, MutexGuard<'static, State>)>,
@@ -109,6 +110,7 @@ extern "C" fn before_fork() {
         })
         .collect();
     let held = Held {
+        imports: device::lock_imports(),
         _table: table::lock_writer(),
         odd,
         pools,
@@ -131,6 +133,7 @@ extern "C" fn after_fork_in_child() {
     device::gone();
     gate::barrier::prepare();
     if let Some(mut held) = held {
+        held.imports.leave();
         held.odd.clear(); // burying looks blocks up
         for (pool, state) in &mut held.pools {
             state.bury_others(pool.get());

@@ -8,7 +8,7 @@ use super::record::{GRANULE, MEDIUM_UNITS, PAGE};
 use super::region::LARGE;
 use super::slab::SMALL_UNITS;
 use super::state::check_alignment;
-use super::{Init, Inner, MemoryPool, PoolPtr, local, lock_state, reaper};
+use super::{Init, Inner, MemoryPool, PoolPtr, gpu, local, lock_state, reaper};
 use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
 
@@ -110,7 +110,7 @@ impl MemoryPool {
         };
         if init == Init::Zeroed {
             // SAFETY: `dirty` bytes at most are in the block, which is ours alone until it is returned.
-            unsafe { zero(ptr, dirty) };
+            unsafe { zero(inner, ptr, dirty) };
         }
         Ok(ptr)
     }
@@ -119,7 +119,18 @@ impl MemoryPool {
     fn allocate_under_lock(&self, bytes: usize, alignment: usize, init: Init) -> Result<NonNull<u8>> {
         let inner = self.inner();
         let mut state = lock_state(inner);
-        let given = state.allocate(inner, bytes, alignment)?;
+        let given = match state.allocate(inner, bytes, alignment) {
+            // Devices may still use blocks that were freed.
+            Err(error @ Error::OutOfMemory { .. }) if inner.has_gpu_support() => {
+                drop(state);
+                if !gpu::finish(inner) {
+                    return Err(error);
+                }
+                state = lock_state(inner);
+                state.allocate(inner, bytes, alignment)?
+            }
+            given => given?,
+        };
         let callback = state.soft_limit_reached(inner);
         let wake = !reaper::is_awake() && state.is_worth_reaping();
         drop(state);
@@ -128,7 +139,7 @@ impl MemoryPool {
         }
         if init == Init::Zeroed && !given.dirty.is_empty() {
             // SAFETY: `dirty` is a range within the block, which is ours alone until it is returned.
-            unsafe { zero(given.ptr.add(given.dirty.start), given.dirty.len()) };
+            unsafe { zero(inner, given.ptr.add(given.dirty.start), given.dirty.len()) };
         }
         if let Some((callback, stats)) = callback {
             // SAFETY: the block is new, so nobody else's, and has `bytes` bytes.
@@ -154,12 +165,13 @@ pub(super) fn welcome(pool: NonNull<Inner>, inner: &Inner, wait: bool) {
     }
 }
 
-/// Makes `len` bytes at `start` zero.
+/// Makes `len` bytes at `start`, in a block of `pool`, zero.
 ///
 /// # Safety
 /// They are committed memory of a block that the caller owns.
-unsafe fn zero(start: NonNull<u8>, len: usize) {
-    if len >= LARGE {
+unsafe fn zero(pool: &Inner, start: NonNull<u8>, len: usize) {
+    // Devices would go on with the old pages.
+    if len >= LARGE && !pool.has_gpu_support() {
         // Fresh pages cost nothing until they are touched. Whole steps only: a discard that ends inside a huge page makes the
         // system split it, and the next touch pays.
         let head = start.as_ptr().align_offset(STEP);

@@ -4,9 +4,9 @@ use super::DynTensor;
 use crate::backend::Queue;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
-use crate::pool::device::DeviceBlock;
+use crate::pool::device::{DeviceBlock, Engine, Waits};
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -23,6 +23,10 @@ impl DynTensor {
 
     /// The tensor on `device`: itself, sharing storage, if it is there; else a contiguous copy in the device's default pool.
     ///
+    /// A contiguous tensor of a pool [with GPU support](MemoryPool::with_gpu_support) is not copied to a device that shares the
+    /// host's memory, nor back: both are the same bytes then, of which whoever writes them keeps other users away. For a copy in any
+    /// case there is [`to_pool`](Self::to_pool).
+    ///
     /// To a device the copy may still be under way when this returns; all that is done with it there is ordered behind. To the host
     /// it has arrived.
     ///
@@ -33,7 +37,64 @@ impl DynTensor {
         if self.device() == device {
             return Ok(self.clone());
         }
+        if let Some(same) = self.shared_with(device)? {
+            // One of them is the device's side, which knows what is under way.
+            self.synchronize()?;
+            same.synchronize()?;
+            return Ok(same);
+        }
         self.to_pool(&MemoryPool::of_device(device)?)
+    }
+
+    /// The same bytes as a tensor on `device`, where both reach them: nothing is copied. Work may be under way on it.
+    pub(super) fn shared_with(&self, device: Device) -> Result<Option<Self>> {
+        match self.storage.host_of_face() {
+            Some(host) if device == Device::Cpu => Ok(Some(self.over(host.clone()))),
+            None if self.device() == Device::Cpu && device != Device::Cpu => {
+                let pool = MemoryPool::of_device(device)?;
+                Ok(pool.device_pool().and_then(|pool| self.shared_by(pool.engine())))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A tensor of the host as one of a device that can use its bytes as if they were in its own memory.
+    pub(super) fn shared_by(&self, engine: &std::sync::Arc<Engine>) -> Option<Self> {
+        let facts = engine.backend().facts();
+        let fits = facts.shares_memory
+            && self.is_contiguous()
+            && !self.is_readonly()
+            && self.storage.is_pooled()
+            && (self.data_ptr().addr() as u64).is_multiple_of(facts.bind_alignment);
+        let face = fits.then(|| DeviceMemory::face(&self.storage, engine))??;
+        Some(self.over(Arc::new(DeviceMemory::of_face(face, self.storage.clone()))))
+    }
+
+    /// The same elements over another handle of the same bytes.
+    fn over(&self, storage: Arc<DeviceMemory>) -> Self {
+        Self::from_parts(storage, self.geometry.clone(), self.offset, self.dtype)
+    }
+
+    /// A view of device memory that the processor reaches, for the processor. Waits until what was submitted on it is done; from
+    /// then on whoever writes on one side sees to it that nobody uses the other: work that is submitted later sees what the
+    /// processor has written, and the processor sees what work wrote after [`synchronize`](Self::synchronize).
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::Error::Unavailable) where the processor does not reach the memory, as on most graphics cards;
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost).
+    pub fn map(&self) -> Result<Self> {
+        let Some(block) = self.storage.device_block() else {
+            return Ok(self.clone());
+        };
+        self.synchronize()?;
+        if let Some(same) = self.shared_with(Device::Cpu)? {
+            return Ok(same);
+        }
+        let storage = DeviceMemory::map(&self.storage).ok_or_else(|| Error::Unavailable {
+            what: format!("map of memory of {}", block.engine().device()),
+            reason: "the processor does not reach it, or only slowly; copy the tensor to the cpu instead".to_owned(),
+        })?;
+        Ok(self.over(Arc::new(storage)))
     }
 
     /// A contiguous copy in `pool`, on whatever device its memory is.
@@ -52,28 +113,59 @@ impl DynTensor {
         };
         let geometry = Geometry::contiguous("to_device", self.shape(), self.dtype)?;
         let bytes = self.nbytes();
-        let here = self.storage.device_block();
-        let block = match here {
+        let block = match self.storage.device_block() {
             Some(from) if self.is_contiguous() && from.engine().device() == to.engine().device() => {
                 let block = to.allocate(bytes, 1, Queue::Compute)?;
-                transfer::copy(from, self.offset, &block, bytes)?;
+                transfer::copy(Queue::Compute, from, self.offset, &block, bytes)?;
                 block
             }
             Some(from) => return self.download(from, MemoryPool::global())?.to_pool(pool),
             None => {
                 self.check_host("to_device")?;
-                let source = self.contiguous()?;
                 let block = to.allocate(bytes, 1, Queue::Upload)?;
-                source.with_bytes("to_device", |bytes| transfer::upload(bytes, &block))??;
+                // The caller may write his tensor when this returns.
+                to.engine().wait(&self.send(&block)?)?;
                 block
             }
         };
-        Ok(Self::from_parts(
-            Arc::new(DeviceMemory::of_device(block)),
-            geometry,
-            0,
-            self.dtype,
-        ))
+        Ok(Self::of_block(block, geometry, self.dtype))
+    }
+
+    /// Copies the elements, in their order, to the start of `block`, which has room for them. Until the work that it returns is done,
+    /// nobody writes this tensor.
+    pub(super) fn send(&self, block: &DeviceBlock) -> Result<Waits> {
+        let source = self.contiguous()?;
+        if !transfer::is_at_once(block)
+            && let Some(face) = DeviceMemory::face(&source.storage, block.engine())
+        {
+            let ticket = transfer::copy(Queue::Upload, &face, source.offset, block, source.nbytes())?;
+            return Ok(ticket.into_iter().collect());
+        }
+        source.with_bytes("to_device", |bytes| transfer::upload(bytes, block))??;
+        Ok(Waits::new())
+    }
+
+    /// A tensor of all of a block's elements.
+    pub(super) fn of_block(block: DeviceBlock, geometry: Geometry, dtype: DType) -> Self {
+        Self::from_parts(Arc::new(DeviceMemory::of_device(block)), geometry, 0, dtype)
+    }
+
+    /// Work that uses the storage and may not be done.
+    pub(super) fn under_way(&self) -> Waits {
+        let block = self.storage.device_block();
+        block.map_or_else(Waits::new, |block| block.uses_under_way())
+    }
+
+    /// Waits until all work that was submitted on the storage is done. On the host there is none.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost).
+    pub fn synchronize(&self) -> Result<()> {
+        let Some(block) = self.storage.device_block() else {
+            return Ok(());
+        };
+        block.engine().check()?;
+        block.engine().wait(&self.under_way())
     }
 
     /// A contiguous copy in host memory.
@@ -82,6 +174,13 @@ impl DynTensor {
             let geometry = Geometry::contiguous("to_device", self.shape(), self.dtype)?;
             let mut copy = Self::allocate(pool, None, geometry, self.dtype, Init::Uninit)?;
             copy.settle();
+            if block.host().is_none()
+                && let Some(face) = DeviceMemory::face(&copy.storage, block.engine())
+            {
+                let ticket = transfer::copy(Queue::Download, block, self.offset, &face, self.nbytes())?;
+                block.engine().wait(ticket.as_slice())?;
+                return Ok(copy);
+            }
             transfer::download(block, self.offset, copy.as_bytes_mut("to_device")?)?;
             return Ok(copy);
         }

@@ -74,10 +74,13 @@ impl DynTensor {
                 asked: self.nbytes(),
                 alignment: align_of::<T>(),
                 figures: Box::default(),
-                cause: Some(io::Error::new(
-                    io::ErrorKind::OutOfMemory,
-                    format!("no room for a Vec outside all pools ({error})"),
-                )),
+                cause: Some(
+                    io::Error::new(
+                        io::ErrorKind::OutOfMemory,
+                        format!("no room for a Vec outside all pools ({error})"),
+                    )
+                    .into(),
+                ),
             }
         })?;
         let room = values.as_mut_ptr().cast::<u8>();

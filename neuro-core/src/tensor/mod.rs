@@ -27,18 +27,22 @@ use crate::shape::Geometry;
 mod copy;
 #[deny(unsafe_code)]
 mod create;
+#[deny(unsafe_code)]
 mod device;
 mod element;
 mod fill;
 #[deny(unsafe_code)]
 mod scalar;
 mod strided;
+#[deny(unsafe_code)]
+mod transfer;
 #[cfg(test)]
 mod tests;
 #[deny(unsafe_code)]
 mod view;
 
 pub use scalar::Scalar;
+pub use transfer::Transfer;
 
 /// An n-dimensional array of one dtype, or a view of a part of one.
 ///

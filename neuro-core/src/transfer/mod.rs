@@ -133,20 +133,31 @@ pub(crate) fn download(block: &DeviceBlock, offset: usize, bytes: &mut [u8]) -> 
     }
 }
 
-/// Copies `bytes` bytes from one block to another of the same device.
+/// Whether [`upload`] copies by the processor, and is done with it when it returns.
+pub(crate) fn is_at_once(block: &DeviceBlock) -> bool {
+    block.host().is_some() && block.is_idle()
+}
+
+/// Has `queue` copy `bytes` bytes from one block to the start of another of the same device, and says what work that is.
 ///
 /// # Errors
 /// As [`upload`].
-pub(crate) fn copy(from: &DeviceBlock, from_offset: usize, to: &DeviceBlock, bytes: usize) -> Result<()> {
+pub(crate) fn copy(
+    queue: Queue,
+    from: &DeviceBlock,
+    from_offset: usize,
+    to: &DeviceBlock,
+    bytes: usize,
+) -> Result<Option<Ticket>> {
     if bytes == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let op = Op::Copy {
         from: from.part(from_offset, bytes),
         to: to.part(0, bytes),
     };
     // SAFETY: the spans are the blocks'.
-    unsafe { submit(Queue::Compute, &[(from, Access::Read), (to, Access::Write)], &[], &[op]) }.map(drop)
+    unsafe { submit(queue, &[(from, Access::Read), (to, Access::Write)], &[], &[op]) }.map(Some)
 }
 
 /// Makes all of `block` zero.

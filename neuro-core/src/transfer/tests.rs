@@ -30,7 +30,7 @@ fn round_trip(seed: u64, bytes: usize, visible: bool) -> Vec<String> {
     for salt in 0..3 {
         let sent = pattern(bytes, salt);
         upload(&sent, &a).unwrap();
-        copy(&a, 0, &b, bytes).unwrap();
+        copy(Queue::Compute, &a, 0, &b, bytes).unwrap();
         let mut back = vec![0; bytes];
         download(&b, 0, &mut back).unwrap();
         if back != sent {
@@ -42,7 +42,7 @@ fn round_trip(seed: u64, bytes: usize, visible: bool) -> Vec<String> {
         if part != sent[from..] {
             return vec![format!("{bytes} B from {from} on came back changed")];
         }
-        copy(&a, 0, &b, bytes).unwrap(); // under way when the next round writes
+        copy(Queue::Compute, &a, 0, &b, bytes).unwrap(); // under way when the next round writes
     }
     sim.findings()
 }

@@ -28,6 +28,7 @@ impl HostDevice {
                 alignment: 8,
                 max_slab_bytes: 1 << 30,
                 memory_bytes: 1 << 30,
+                ..Facts::default()
             },
             state: Mutex::default(),
         }

@@ -69,6 +69,13 @@ impl Shadow {
         Self([(0, whole)].into())
     }
 
+    /// Of memory that holds something already.
+    pub(super) fn defined(len: u64) -> Self {
+        let mut shadow = Self::new(len);
+        shadow.0.values_mut().for_each(|bytes| bytes.defined = true);
+        shadow
+    }
+
     /// Makes `at` the start of a stretch, if it lies inside one.
     fn split(&mut self, at: u64) {
         if let Some((&start, bytes)) = self.0.range_mut(..=at).next_back()

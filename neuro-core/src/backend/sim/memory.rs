@@ -1,29 +1,54 @@
 //! The simulated device's memory: words of the host, full of a mark at first.
 
+use std::ptr::NonNull;
+
 use crate::backend::Span;
 
 /// What fresh memory holds, and what is left of memory that was given back.
 const FRESH: u8 = 0xcd;
-pub(super) const GONE: u8 = 0xdd;
+const GONE: u8 = 0xdd;
 
-/// Words, so that it is aligned; used by bytes.
 #[derive(Debug)]
-pub(super) struct Memory(pub(super) Box<[u64]>);
+pub(super) enum Memory {
+    /// Words, so that it is aligned; used by bytes.
+    Own(Box<[u64]>),
+    /// Memory of the host that was imported.
+    Host(NonNull<u8>, u64),
+}
+
+// SAFETY: imported memory stays until the slab is freed, says the contract of `import_host`, and is used under the device's lock.
+unsafe impl Send for Memory {}
 
 impl Memory {
     pub(super) fn new(bytes: u64) -> Self {
-        Self(vec![u64::from_ne_bytes([FRESH; 8]); bytes.div_ceil(8) as usize].into_boxed_slice())
+        Self::Own(vec![u64::from_ne_bytes([FRESH; 8]); bytes.div_ceil(8) as usize].into_boxed_slice())
+    }
+
+    pub(super) fn start(&mut self) -> NonNull<u8> {
+        match self {
+            Memory::Own(words) => NonNull::from(&mut **words).cast(),
+            Memory::Host(start, _) => *start,
+        }
     }
 
     pub(super) fn bytes(&mut self, span: &Span) -> &mut [u8] {
-        let all = size_of_val(&*self.0);
-        // SAFETY: the bytes of the words, borrowed as these are. The host writes them through the slab's address only while
-        // tests have no work under way there.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), all) };
-        &mut bytes[span.offset as usize..(span.offset + span.bytes) as usize]
+        debug_assert!(span.offset + span.bytes <= self.len());
+        // SAFETY: within the words, or within the imported bytes. The host writes them only while tests have no work under way
+        // there.
+        unsafe { std::slice::from_raw_parts_mut(self.start().add(span.offset as usize).as_ptr(), span.bytes as usize) }
+    }
+
+    /// Leaves a mark on memory that goes away; the host's stays as it is.
+    pub(super) fn mark_gone(&mut self) {
+        if let Memory::Own(words) = self {
+            words.fill(u64::from_ne_bytes([GONE; 8]));
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
-        size_of_val(&*self.0) as u64
+        match self {
+            Memory::Own(words) => size_of_val(&**words) as u64,
+            Memory::Host(_, bytes) => *bytes,
+        }
     }
 }

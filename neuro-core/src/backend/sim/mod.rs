@@ -9,6 +9,7 @@
 mod accept;
 mod clock;
 mod memory;
+mod orders;
 mod raw;
 mod tests;
 
@@ -17,7 +18,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
 use self::clock::{Clock, Event, HOST, Shadow, Use};
-use self::memory::{GONE, Memory};
+use self::memory::Memory;
 use super::raw::RawVulkan;
 use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket};
 use crate::sync::global::lock;
@@ -53,6 +54,7 @@ pub(crate) struct Calls {
     pub(crate) free: usize,
     pub(crate) submit: usize,
     pub(crate) wait: usize,
+    pub(crate) import: usize,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,9 @@ impl Sim {
                 alignment: 256,
                 max_slab_bytes: 1 << 30,
                 memory_bytes: 1 << 30,
+                import_alignment: Some(4096),
+                shares_memory: false,
+                bind_alignment: 64,
             },
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
@@ -96,46 +101,15 @@ impl Sim {
         }
     }
 
+    /// A device whose memory is the host's.
+    pub(crate) fn sharing(seed: u64) -> Self {
+        let mut sim = Self::new(seed);
+        sim.facts.shares_memory = true;
+        sim
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-
-    /// What was wrong so far.
-    pub(crate) fn findings(&self) -> Vec<String> {
-        self.state().findings.clone()
-    }
-
-    pub(crate) fn calls(&self) -> Calls {
-        self.state().calls
-    }
-
-    /// The device has so much memory.
-    pub(crate) fn set_limit(&self, bytes: u64) {
-        self.state().limit = bytes;
-    }
-
-    /// The n-th call from now that can be refused is; 0: none.
-    pub(crate) fn fail_nth(&self, n: u32) {
-        self.state().fail_in = Some(n).filter(|&n| n > 0);
-    }
-
-    /// From now on the host reaches the device's own memory, or not.
-    pub(crate) fn set_visible(&self, visible: bool) {
-        self.state().visible = visible;
-    }
-
-    pub(crate) fn lose(&self) {
-        self.state().lost = true;
-    }
-
-    /// The last number of a queue.
-    pub(crate) fn submitted(&self, queue: Queue) -> u64 {
-        self.state().queues[queue as usize].submitted
-    }
-
-    /// Slabs that were not given back.
-    pub(crate) fn slabs(&self) -> usize {
-        self.state().slabs.len()
     }
 }
 
@@ -239,7 +213,7 @@ impl Backend for Sim {
         let id = SlabId(state.last_slab);
         let mut memory = Memory::new(bytes);
         let reached = kind != SlabKind::Device || state.visible;
-        let host = reached.then(|| NonNull::from(&mut *memory.0).cast());
+        let host = reached.then(|| memory.start());
         state.slabs.insert(
             id,
             Held {
@@ -249,6 +223,26 @@ impl Backend for Sim {
             },
         );
         Ok(Slab { id, bytes, host })
+    }
+
+    unsafe fn import_host(&self, memory: NonNull<u8>, bytes: u64) -> Result<Slab, Refusal> {
+        let mut state = self.state();
+        state.refused("import_host")?;
+        state.calls.import += 1;
+        state.last_slab += 1;
+        let id = SlabId(state.last_slab);
+        let held = Held {
+            memory: Memory::Host(memory, bytes),
+            reached: true,
+            // The host has written it, or not, as it liked.
+            shadow: Shadow::defined(bytes),
+        };
+        state.slabs.insert(id, held);
+        Ok(Slab {
+            id,
+            bytes,
+            host: Some(memory),
+        })
     }
 
     unsafe fn free(&self, slab: SlabId) {
@@ -266,8 +260,10 @@ impl Backend for Sim {
                 slab.0
             ));
         }
-        held.memory.0.fill(u64::from_ne_bytes([GONE; 8]));
-        state.used -= held.memory.len();
+        held.memory.mark_gone();
+        if let Memory::Own(_) = held.memory {
+            state.used -= held.memory.len();
+        }
     }
 
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {

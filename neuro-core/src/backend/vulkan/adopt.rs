@@ -129,7 +129,7 @@ unsafe fn take(theirs: Adopt) -> Result<VulkanDevice, NotAdopted> {
             ));
         }
     }
-    let found = look_at(&instance, physical, theirs.api_version);
+    let mut found = look_at(&instance, physical, theirs.api_version);
     if let Some(why) = &found.unusable {
         return Err(NotAdopted::Lacks(format!("{}: {why}", found.name)));
     }
@@ -143,6 +143,10 @@ unsafe fn take(theirs: Adopt) -> Result<VulkanDevice, NotAdopted> {
     let missing = |name: &&&CStr| unsafe { instance.get_device_proc_addr(device, name.as_ptr()) }.is_none();
     if let Some(name) = OF_DEVICE.iter().chain(&timeline).find(missing) {
         return Err(lacks(name, "the device"));
+    }
+    // What the device can do, and was not created with, it cannot do.
+    if missing(&&c"vkGetMemoryHostPointerPropertiesEXT") {
+        found.min_imported_host_pointer_alignment = None;
     }
     // SAFETY: as above.
     let device = unsafe { Device::load(instance.fp_v1_0(), device) };

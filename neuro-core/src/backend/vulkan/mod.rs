@@ -5,8 +5,8 @@
 //! discover   which devices there are, and what they can do             refuse     what the driver says, as a `Refusal`
 //! open       the device, and which real queue does what                slabs      memory
 //! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
-//! timeline   semaphores that count                                   raw        what it shows to others who speak Vulkan
-//! adopt      devices that others opened
+//! timeline   semaphores that count                                   import     host memory that the device uses where it lies
+//! adopt      devices that others opened                               raw        what it shows to others who speak Vulkan
 //! ```
 //!
 //! Invariants:
@@ -21,6 +21,7 @@
 
 mod adopt;
 mod discover;
+mod import;
 mod loader;
 mod open;
 mod process;
@@ -38,6 +39,7 @@ mod validation;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
 use ash::{Instance, StaticFn};
 
@@ -141,6 +143,12 @@ impl Backend for VulkanDevice {
     fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
         self.health.check()?;
         self.slabs.allocate(bytes, kind, &self.health)
+    }
+
+    unsafe fn import_host(&self, memory: NonNull<u8>, bytes: u64) -> Result<Slab, Refusal> {
+        self.health.check()?;
+        // SAFETY: forwarded contract.
+        unsafe { self.slabs.import(memory, bytes, &self.health) }
     }
 
     unsafe fn free(&self, slab: SlabId) {

@@ -1,6 +1,6 @@
 //! Opening a device: which of its queues do what, and what is made once.
 
-use ash::{Device, Instance, khr, vk};
+use ash::{Device, Instance, ext, khr, vk};
 use std::collections::BTreeMap;
 
 use super::discover::{Found, Version};
@@ -111,11 +111,17 @@ fn create(instance: &Instance, found: &Found, places: &[Place]) -> Result<Device
                 .queue_priorities(&priorities[..count.min(QUEUES.len())])
         })
         .collect();
-    let extensions = [khr::timeline_semaphore::NAME.as_ptr()];
+    let mut extensions = Vec::new();
+    if !is_core(found) {
+        extensions.push(khr::timeline_semaphore::NAME.as_ptr());
+    }
+    if found.min_imported_host_pointer_alignment.is_some() {
+        extensions.push(ext::external_memory_host::NAME.as_ptr());
+    }
     let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
     let info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
-        .enabled_extension_names(if is_core(found) { &[] } else { &extensions })
+        .enabled_extension_names(&extensions)
         .push_next(&mut timelines);
     // SAFETY: the families have as many queues; the device has timelines, in its core or as the extension, or `found` would say
     // that it cannot be used. The description lives until the call returns.

@@ -13,7 +13,8 @@ use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme, 
 use gpu_allocator::{AllocationSizes, AllocatorDebugSettings, MemoryLocation};
 use smallvec::SmallVec;
 
-use super::discover::Found;
+use super::discover::{Found, Kind};
+use super::import::Importer;
 use super::record::Buffers;
 use super::refuse::Health;
 use crate::backend::{Facts, Op, Refusal, Slab, SlabId, SlabKind, Span};
@@ -35,6 +36,7 @@ pub(super) struct Slabs {
     max_memory_allocation_count: u64,
     /// Of the queues that use them.
     families: Vec<u32>,
+    pub(super) importer: Option<Importer>,
     allocator: Mutex<Allocator>,
     table: Mutex<Table>,
 }
@@ -45,10 +47,39 @@ struct Table {
     held: BTreeMap<SlabId, Held>,
 }
 
-struct Held {
-    buffer: vk::Buffer,
-    bytes: u64,
-    memory: Allocation,
+pub(super) struct Held {
+    pub(super) buffer: vk::Buffer,
+    pub(super) bytes: u64,
+    pub(super) memory: Memory,
+}
+
+/// What is behind a buffer.
+pub(super) enum Memory {
+    /// The allocator's.
+    Allocated(Allocation),
+    /// Memory of its own, and where the host reaches it.
+    Own(vk::DeviceMemory, NonNull<u8>),
+}
+
+// SAFETY: the address is a fact; who uses it proves that he may where he does so.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// Where the host reaches it, if it does so without flushing. Of a device's own memory that is not enough: what the processor does
+    /// not cache takes many times as long to read.
+    fn host(&self, kind: SlabKind) -> Option<NonNull<u8>> {
+        let wanted = match kind {
+            SlabKind::Device => vk::MemoryPropertyFlags::HOST_COHERENT | vk::MemoryPropertyFlags::HOST_CACHED,
+            SlabKind::Upload | SlabKind::Readback => vk::MemoryPropertyFlags::HOST_COHERENT,
+        };
+        match self {
+            Memory::Allocated(memory) => memory
+                .mapped_ptr()
+                .filter(|_| memory.memory_properties().contains(wanted))
+                .map(NonNull::cast),
+            Memory::Own(_, host) => Some(*host),
+        }
+    }
 }
 
 impl Slabs {
@@ -77,13 +108,21 @@ impl Slabs {
                 alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
                 max_slab_bytes: found.longest_slab(),
                 memory_bytes: found.memory_bytes(),
+                import_alignment: found.min_imported_host_pointer_alignment,
+                shares_memory: matches!(found.kind, Kind::Integrated | Kind::Software),
+                bind_alignment: found.min_storage_buffer_offset_alignment.max(4),
             },
             max_memory_allocation_size: found.max_memory_allocation_size,
             max_memory_allocation_count: found.max_memory_allocation_count,
             families,
+            importer: Importer::new(instance, device, found),
             allocator: Mutex::new(allocator),
             table: Mutex::new(Table::default()),
         })
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -98,11 +137,32 @@ impl Slabs {
             return Err(Refusal::NoMemory);
         }
         let bytes = bytes.max(4).next_multiple_of(4);
+        let buffer = self.create_buffer(bytes, None, health)?;
+        match self.back(buffer, bytes, kind, health) {
+            Ok(memory) => {
+                let memory = Memory::Allocated(memory);
+                Ok(self.enter(Held { buffer, bytes, memory }, kind))
+            }
+            Err(refusal) => {
+                // SAFETY: nobody but this function has it.
+                unsafe { self.device.destroy_buffer(buffer, None) };
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A buffer without memory, of `bytes` bytes, for copies and kernels of all queues that are used.
+    pub(super) fn create_buffer(
+        &self,
+        bytes: u64,
+        external: Option<&mut vk::ExternalMemoryBufferCreateInfo<'_>>,
+        health: &Health,
+    ) -> Result<vk::Buffer, Refusal> {
         let mode = match self.families.len() {
             0 | 1 => vk::SharingMode::EXCLUSIVE,
             _ => vk::SharingMode::CONCURRENT,
         };
-        let info = vk::BufferCreateInfo::default()
+        let mut info = vk::BufferCreateInfo::default()
             .size(bytes)
             .usage(
                 vk::BufferUsageFlags::TRANSFER_SRC
@@ -111,17 +171,27 @@ impl Slabs {
             )
             .sharing_mode(mode)
             .queue_family_indices(&self.families);
+        if let Some(external) = external {
+            info = info.push_next(external);
+        }
         // SAFETY: the device lives; the length is no more than it allows; the families are different ones of the device.
         let buffer = unsafe { self.device.create_buffer(&info, None) };
-        let buffer = buffer.map_err(|code| health.refusal("vkCreateBuffer", code))?;
-        match self.back(buffer, bytes, kind, health) {
-            Ok(memory) => Ok(self.enter(Held { buffer, bytes, memory })),
-            Err(refusal) => {
-                // SAFETY: nobody but this function has it.
-                unsafe { self.device.destroy_buffer(buffer, None) };
-                Err(refusal)
-            }
-        }
+        buffer.map_err(|code| health.refusal("vkCreateBuffer", code))
+    }
+
+    /// Whether one more piece of memory may be asked for. Drivers need not check it.
+    pub(super) fn has_room_for_one(&self) -> bool {
+        let (slabs, own) = {
+            let table = lock(&self.table);
+            let own = table
+                .held
+                .values()
+                .filter(|held| matches!(held.memory, Memory::Own(..)));
+            (table.held.len() as u64, own.count() as u64)
+        };
+        // The report is long, so it is asked for only when it may matter.
+        slabs + KEPT_EMPTY < self.max_memory_allocation_count
+            || own + (lock(&self.allocator).generate_report().blocks.len() as u64) < self.max_memory_allocation_count
     }
 
     /// Puts memory behind a buffer.
@@ -132,14 +202,10 @@ impl Slabs {
         if requirements.size > self.max_memory_allocation_size {
             return Err(Refusal::NoMemory);
         }
-        let slabs = lock(&self.table).held.len() as u64;
-        let mut allocator = lock(&self.allocator);
-        // Drivers need not check it. The report is long, so it is asked for only when it may matter.
-        if slabs + KEPT_EMPTY >= self.max_memory_allocation_count
-            && allocator.generate_report().blocks.len() as u64 >= self.max_memory_allocation_count
-        {
+        if !self.has_room_for_one() {
             return Err(Refusal::NoMemory);
         }
+        let mut allocator = lock(&self.allocator);
         let memory = allocator
             .allocate(&AllocationCreateDesc {
                 name: "slab",
@@ -168,14 +234,8 @@ impl Slabs {
         Ok(memory)
     }
 
-    fn enter(&self, held: Held) -> Slab {
-        let coherent = held
-            .memory
-            .memory_properties()
-            .contains(vk::MemoryPropertyFlags::HOST_COHERENT);
-        // Memory that is not coherent would have to be flushed; nobody has to reach a device's slab, so it is left at that.
-        let host: Option<NonNull<u8>> = held.memory.mapped_ptr().filter(|_| coherent).map(NonNull::cast);
-        let bytes = held.bytes;
+    pub(super) fn enter(&self, held: Held, kind: SlabKind) -> Slab {
+        let (bytes, host) = (held.bytes, held.memory.host(kind));
         let mut table = lock(&self.table);
         table.last += 1;
         let id = SlabId(table.last);
@@ -193,8 +253,14 @@ impl Slabs {
         let Some(held) = held else { return };
         // SAFETY: no work uses the buffer, says the contract, and the table has it no more.
         unsafe { self.device.destroy_buffer(held.buffer, None) };
-        let freed = lock(&self.allocator).free(held.memory);
-        debug_assert!(freed.is_ok(), "{freed:?}");
+        match held.memory {
+            Memory::Allocated(memory) => {
+                let freed = lock(&self.allocator).free(memory);
+                debug_assert!(freed.is_ok(), "{freed:?}");
+            }
+            // SAFETY: its only buffer is gone.
+            Memory::Own(memory, _) => unsafe { self.device.free_memory(memory, None) },
+        }
     }
 
     /// The buffer of a slab.

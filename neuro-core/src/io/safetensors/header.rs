@@ -199,7 +199,7 @@ pub(super) fn encode(
 pub(super) fn io_error(path: &Path, source: io::Error) -> Error {
     Error::Io {
         path: path.to_owned(),
-        source,
+        source: source.into(),
     }
 }
 

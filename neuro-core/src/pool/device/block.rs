@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::import::Import;
 use super::planted::{Omission, omitted};
-use super::uses::{Access, Uses, Waits};
+use super::uses::{Access, Numbers, Uses, Waits};
 use super::{DevicePool, Engine};
 use crate::backend::raw::QueueTurn;
 use crate::backend::{Op, Queue, Span, Ticket};
@@ -17,15 +18,28 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 /// A block. Dropping it gives the range back at once, behind the work that uses it; it waits for nothing.
 pub(crate) struct DeviceBlock {
-    pub(super) pool: Arc<DevicePool>,
-    pub(super) region: usize,
-    pub(super) block: heap::Block,
+    pub(super) home: Home,
     pub(super) span: Span,
     /// Bytes asked for.
     pub(super) requested: usize,
     /// Where the host reaches it.
     pub(super) host: Option<NonNull<u8>>,
     pub(super) uses: Mutex<Uses>,
+}
+
+/// Where a block goes when it is dropped.
+pub(super) enum Home {
+    /// To its pool.
+    Pool {
+        pool: Arc<DevicePool>,
+        region: usize,
+        block: heap::Block,
+    },
+    /// Nowhere: it is memory of a host pool, which its keeper gives back.
+    Host {
+        import: Arc<Import>,
+        _keeper: Box<dyn Send + Sync>,
+    },
 }
 
 // SAFETY: the address is that of memory which is this block's alone; who uses it proves that he may where he does so.
@@ -45,7 +59,10 @@ impl fmt::Debug for DeviceBlock {
 
 impl DeviceBlock {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        self.pool.engine()
+        match &self.home {
+            Home::Pool { pool, .. } => pool.engine(),
+            Home::Host { import, .. } => import.engine(),
+        }
     }
 
     /// Bytes asked for.
@@ -84,6 +101,20 @@ impl DeviceBlock {
     pub(crate) fn waits_of_host(&self, access: Access) -> Result<Waits> {
         self.engine().check()?;
         Ok(self.uses().waits_of_host(access))
+    }
+
+    /// Work that was submitted on it, of which some may not be done.
+    pub(crate) fn uses_under_way(&self) -> Waits {
+        if self.engine().is_here() {
+            self.uses().waits_of_host(Access::Write)
+        } else {
+            Waits::new()
+        }
+    }
+
+    /// The last work of each queue that may use it.
+    pub(super) fn last_use(&self) -> Numbers {
+        self.uses().last()
     }
 
     /// The last work of each queue that may use it is known to be done.
@@ -192,8 +223,16 @@ impl Drop for DeviceBlock {
         if !self.engine().is_here() {
             return;
         }
-        let last = self.uses().last();
-        self.pool
-            .take_back(self.region, self.block, self.requested, self.span.bytes as usize, last);
+        match &self.home {
+            Home::Pool { pool, region, block } => {
+                let last = self.uses().last();
+                pool.take_back(*region, *block, self.requested, self.span.bytes as usize, last);
+            }
+            Home::Host { import, .. } => {
+                if let Some(host) = self.host {
+                    import.forget(host);
+                }
+            }
+        }
     }
 }

@@ -10,13 +10,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::lane::{Lane, Way};
 use super::planted::{Omission, omitted};
 use super::ring::Ring;
 use super::uses::Numbers;
 use crate::backend::{Backend, QUEUES, Refusal, SlabId, SlabKind, Ticket};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::sync::global::{Mutex, lock};
+use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) struct Engine {
     device: Device,
@@ -25,6 +26,10 @@ pub(crate) struct Engine {
     kept: Mutex<Vec<Kept>>,
     upload: Ring,
     download: Ring,
+    lanes: [Lane; 2],
+    /// Held while host memory is imported; and why it could not be, the first time.
+    importing: Mutex<()>,
+    import_refused: Mutex<Option<String>>,
     /// Forks that this process was the child of when the engine was made.
     forks: u32,
 }
@@ -37,10 +42,16 @@ pub(crate) fn gone() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A slab that work still uses.
+/// What work still uses.
 struct Kept {
-    slab: SlabId,
+    what: Thing,
     until: Numbers,
+}
+
+enum Thing {
+    Slab(SlabId),
+    /// Dropped when the work is done.
+    Other(Box<dyn Send + Sync>),
 }
 
 impl fmt::Debug for Engine {
@@ -65,6 +76,9 @@ impl Engine {
             kept: Mutex::new(Vec::new()),
             upload: Ring::new(SlabKind::Upload),
             download: Ring::new(SlabKind::Readback),
+            lanes: Default::default(),
+            importing: Mutex::default(),
+            import_refused: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
     }
@@ -106,6 +120,10 @@ impl Engine {
         &self.download
     }
 
+    pub(super) fn lane(&self, way: Way) -> &Lane {
+        &self.lanes[way as usize]
+    }
+
     /// How far the queues are known to be. Asks nobody.
     pub(crate) fn done(&self) -> Numbers {
         // Acquire: whoever sees that work is done may use what it wrote.
@@ -138,6 +156,7 @@ impl Engine {
                 done.fetch_max(ticket.number, Ordering::AcqRel);
             }
         }
+        self.sweep(&self.done());
         Ok(())
     }
 
@@ -148,21 +167,65 @@ impl Engine {
             unsafe { self.backend.free(slab) };
             return;
         }
-        lock(&self.kept).push(Kept { slab, until });
+        self.keep_thing(Thing::Slab(slab), until);
+    }
+
+    /// Drops `what` when all work up to `until` is known to be done, or never. Waits for nothing.
+    pub(crate) fn keep(&self, until: Numbers, what: Box<dyn Send + Sync>) {
+        self.keep_thing(Thing::Other(what), until);
+    }
+
+    fn keep_thing(&self, what: Thing, until: Numbers) {
+        lock(&self.kept).push(Kept { what, until });
+    }
+
+    /// Waits for the work that things are kept for; whether there were any.
+    pub(crate) fn finish_kept(&self) -> bool {
+        let mut until = Numbers::default();
+        let kept = lock(&self.kept);
+        let any = !kept.is_empty();
+        for kept in &*kept {
+            until
+                .iter_mut()
+                .zip(kept.until)
+                .for_each(|(until, last)| *until = last.max(*until));
+        }
+        drop(kept);
+        any && self.finish(&until).is_ok()
+    }
+
+    /// Held while host memory is imported.
+    pub(super) fn lock_imports(&self) -> MutexGuard<'_, ()> {
+        lock(&self.importing)
+    }
+
+    pub(super) fn note_import_refused(&self, why: String) {
+        lock(&self.import_refused).get_or_insert(why);
+    }
+
+    /// Why host memory could not be imported, the first time that it was refused.
+    pub(crate) fn import_refused(&self) -> Option<String> {
+        lock(&self.import_refused).clone()
     }
 
     /// Lets go of what is kept for work that is done.
     fn sweep(&self, done: &Numbers) {
         let mut kept = lock(&self.kept);
+        if kept.is_empty() {
+            return;
+        }
         let (gone, stay) = std::mem::take(&mut *kept)
             .into_iter()
             .partition(|kept| is_done(&kept.until, done));
         *kept = stay;
         drop(kept);
         let gone: Vec<Kept> = gone;
-        for Kept { slab, .. } in gone {
-            // SAFETY: as in `retire`.
-            unsafe { self.backend.free(slab) };
+        for Kept { what, .. } in gone {
+            match what {
+                // SAFETY: as in `retire`.
+                Thing::Slab(slab) => unsafe { self.backend.free(slab) },
+                Thing::Other(other) => drop(other), // may free blocks of any pool: no lock is held
+            }
         }
     }
 
@@ -170,15 +233,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
-    #[cfg(all(test, not(loom)))]
     pub(crate) fn finish(&self, until: &Numbers) -> Result<()> {
         let tickets = QUEUES
             .iter()
             .zip(until)
             .map(|(&queue, &number)| Ticket { queue, number });
-        self.wait(&tickets.filter(|ticket| ticket.number > 0).collect::<Vec<_>>())?;
-        self.sweep(&self.done());
-        Ok(())
+        self.wait(&tickets.filter(|ticket| ticket.number > 0).collect::<Vec<_>>())
     }
 
     /// What the caller is told who wants of it what only Vulkan has.

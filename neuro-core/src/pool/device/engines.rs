@@ -30,6 +30,15 @@ pub(crate) fn engine_of(device: Device) -> Result<Arc<Engine>> {
     Ok(engine)
 }
 
+/// Why `device`, if it is in use, could not use host memory where it lies when it was tried.
+pub(crate) fn import_refused(device: Device) -> Option<String> {
+    let engines = lock(&ENGINES);
+    engines
+        .iter()
+        .find(|engine| engine.device() == device)?
+        .import_refused()
+}
+
 impl MemoryPool {
     /// A pool of `device`'s memory, whose blocks take at most `limit_bytes` (rounded down to 256) together. For the CPU it is
     /// [`MemoryPool::new`].

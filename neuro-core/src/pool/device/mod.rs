@@ -15,6 +15,8 @@
 mod block;
 mod engine;
 mod engines;
+mod import;
+mod lane;
 mod place;
 mod planted;
 mod region;
@@ -36,12 +38,18 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
-pub(crate) use self::engines::engine_of;
+pub(crate) use self::engines::{engine_of, import_refused};
+pub(crate) use self::import::{
+    Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
+    release as release_imports,
+};
+pub(crate) use self::lane::{Landing, Way};
 #[cfg(all(test, not(loom)))]
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub use self::uses::Access;
+pub(crate) use self::uses::Waits;
 
 /// A pool of one device's memory. Lives as long as a handle or a block of it.
 #[derive(Debug)]

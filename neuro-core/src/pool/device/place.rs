@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::block::Home;
 use super::planted::{Omission, omitted};
 use super::region::{GRANULE, Region};
 use super::uses::{Numbers, Uses};
@@ -71,9 +72,11 @@ impl DevicePool {
         };
         self.engine().backend().handed_out(span);
         DeviceBlock {
-            pool: Arc::clone(self),
-            region: found.region,
-            block: found.block,
+            home: Home::Pool {
+                pool: Arc::clone(self),
+                region: found.region,
+                block: found.block,
+            },
             span,
             requested: request.bytes,
             // SAFETY: the block lies within its slab.

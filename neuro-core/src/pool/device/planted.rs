@@ -17,6 +17,7 @@ pub(crate) enum Omission {
     WaitBeforeHostReads,
     WaitBeforeHostWrites,
     SlabInUse,
+    HostBlockInUse,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Condvar;
 
 use super::Engine;
 use super::planted::{Omission, omitted};
-use crate::backend::{Slab, SlabKind, Span, Ticket};
+use crate::backend::{Refusal, Slab, SlabKind, Span, Ticket};
 use crate::error::Result;
 use crate::sync::global::{Mutex, lock};
 
@@ -113,18 +113,26 @@ impl State {
             .backend()
             .allocate((CHUNK * CHUNKS) as u64, kind)
             .map_err(|refusal| engine.error(refusal))?;
-        if let Some(host) = slab.host {
-            self.free.extend((0..CHUNKS).map(|at| Chunk {
-                span: Span {
-                    slab: slab.id,
-                    offset: (at * CHUNK) as u64,
-                    bytes: CHUNK as u64,
-                },
-                // SAFETY: within the slab, which is that long.
-                host: unsafe { host.add(at * CHUNK) },
-                until: None,
+        let Some(host) = slab.host else {
+            // SAFETY: nobody has used it.
+            unsafe { engine.backend().free(slab.id) };
+            return Err(engine.error(Refusal::Call {
+                call: "allocate",
+                code: 0,
+                meaning: "the device has no memory that the processor reaches without flushing, to stage copies in"
+                    .to_owned(),
             }));
-        }
+        };
+        self.free.extend((0..CHUNKS).map(|at| Chunk {
+            span: Span {
+                slab: slab.id,
+                offset: (at * CHUNK) as u64,
+                bytes: CHUNK as u64,
+            },
+            // SAFETY: within the slab, which is that long.
+            host: unsafe { host.add(at * CHUNK) },
+            until: None,
+        }));
         self.slab = Some(slab);
         Ok(())
     }

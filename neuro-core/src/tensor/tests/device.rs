@@ -7,13 +7,13 @@ use crate::backend::sim::Sim;
 use crate::error::Error;
 use crate::pool::device::Engine;
 
-fn device(seed: u64) -> (MemoryPool, &'static Sim) {
+pub(super) fn device(seed: u64) -> (MemoryPool, &'static Sim) {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
     let engine = Arc::new(Engine::new(Device::Vulkan(7), sim));
     (MemoryPool::of_engine(engine, 8 << 20), sim)
 }
 
-fn host() -> MemoryPool {
+pub(super) fn host() -> MemoryPool {
     MemoryPool::unlimited()
 }
 

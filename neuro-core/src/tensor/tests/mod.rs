@@ -10,7 +10,11 @@ use crate::pool::MemoryPool;
 
 #[cfg(not(loom))]
 mod device;
+#[cfg(not(loom))]
+mod gpu;
 mod refuse;
+#[cfg(not(loom))]
+mod transfer;
 
 /// The values of a view, read one by one.
 fn one_by_one<T: Element>(tensor: &DynTensor) -> Vec<T> {

@@ -1,0 +1,44 @@
+//! What tests ask of the simulated device, and what they order it to do.
+
+use super::{Calls, Sim};
+use crate::backend::Queue;
+
+impl Sim {
+    /// What was wrong so far.
+    pub(crate) fn findings(&self) -> Vec<String> {
+        self.state().findings.clone()
+    }
+
+    pub(crate) fn calls(&self) -> Calls {
+        self.state().calls
+    }
+
+    /// The device has so much memory.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.state().limit = bytes;
+    }
+
+    /// The n-th call from now that can be refused is; 0: none.
+    pub(crate) fn fail_nth(&self, n: u32) {
+        self.state().fail_in = Some(n).filter(|&n| n > 0);
+    }
+
+    /// From now on the host reaches the device's own memory, or not.
+    pub(crate) fn set_visible(&self, visible: bool) {
+        self.state().visible = visible;
+    }
+
+    pub(crate) fn lose(&self) {
+        self.state().lost = true;
+    }
+
+    /// The last number of a queue.
+    pub(crate) fn submitted(&self, queue: Queue) -> u64 {
+        self.state().queues[queue as usize].submitted
+    }
+
+    /// Slabs that were not given back.
+    pub(crate) fn slabs(&self) -> usize {
+        self.state().slabs.len()
+    }
+}

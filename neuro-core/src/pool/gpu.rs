@@ -1,0 +1,113 @@
+//! GPU support: host pools whose memory devices reach where it lies. What the pool has to do for that; the rest is in
+//! `device/import.rs`.
+//!
+//! A region that devices use is *pinned*: none of its memory goes back to the system, since a device would go on with the old
+//! pages. [`MemoryPool::trim`] gives up what no device uses at that moment.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::state::State;
+use super::{Inner, MemoryPool, device, lock_state, table};
+use crate::backend::host::STEP;
+use crate::backend::info::devices;
+use crate::device::Device;
+
+impl MemoryPool {
+    /// Lets devices reach the pool's memory where it lies: a tensor of such a pool goes to a device that shares the host's memory
+    /// without a copy, and to others by a copy of the device's own, which nobody has to wait for. Where that cannot be, copies go
+    /// through staging memory as they do from any pool, and [`gpu_support`](Self::gpu_support) says why.
+    ///
+    /// Memory that devices have reached stays with the pool until it is trimmed or gone.
+    #[must_use]
+    pub fn with_gpu_support(self, support: bool) -> Self {
+        self.inner().gpu_support.store(support, Ordering::Relaxed);
+        self
+    }
+
+    /// The devices that reach this pool's memory where it lies. Loads the drivers, the first time.
+    ///
+    /// # Errors
+    /// Why none does: the pool was not told to, there is none, or none can; or why a device refused when it was tried.
+    pub fn gpu_support(&self) -> Result<Vec<Device>, String> {
+        if self.device() != Device::Cpu {
+            return Err(format!("the pool's own memory is that of {}", self.device()));
+        }
+        if !self.inner().has_gpu_support() {
+            return Err("the pool was made without it; make it with_gpu_support(true)".to_owned());
+        }
+        let found = devices();
+        let mut reasons: Vec<String> = found
+            .missing
+            .iter()
+            .map(|(what, why)| format!("{what}: {why}"))
+            .collect();
+        let mut reached = Vec::new();
+        for info in &found.devices {
+            let refused = device::import_refused(info.device);
+            match (&info.unusable, info.host_import_alignment, refused) {
+                (Some(why), ..) => reasons.push(format!("{}: {why}", info.device)),
+                (None, None, _) => reasons.push(format!(
+                    "{} ({}): its driver cannot use host memory where it lies (VK_EXT_external_memory_host)",
+                    info.device, info.name
+                )),
+                (None, Some(align), _) if align > STEP as u64 => reasons.push(format!(
+                    "{} ({}): it wants host memory on multiples of {align} B, and the pool's begins on {STEP} B",
+                    info.device, info.name
+                )),
+                (None, Some(_), Some(why)) => reasons.push(why),
+                (None, Some(_), None) => reached.push(info.device),
+            }
+        }
+        if reached.is_empty() {
+            return Err(reasons.join("; "));
+        }
+        Ok(reached)
+    }
+
+    /// The number of the pool that the live block at `address` is of, and the addresses of its region, if devices may reach it.
+    pub(super) fn gpu_region_of(address: NonNull<u8>) -> Option<(u64, Range<usize>)> {
+        // SAFETY: the region lives while a block of it does, which the caller has.
+        let head = unsafe { table::find(address.addr().get())?.as_ref() };
+        // SAFETY: as above, of its pool.
+        let pool = unsafe { head.pool.as_ref() };
+        pool.has_gpu_support().then(|| (pool.number, head.addresses()))
+    }
+
+    /// Pins the region of the live block at `address`; whether there is one.
+    pub(super) fn pin_region_of(address: NonNull<u8>) -> bool {
+        let Some(head) = table::find(address.addr().get()) else {
+            return false;
+        };
+        // SAFETY: as in `gpu_region_of`.
+        let pool = unsafe { head.as_ref().pool.as_ref() };
+        let mut state = lock_state(pool);
+        let region = state.region_of(address.addr().get());
+        region.map(|region| region.pinned = true).is_some()
+    }
+}
+
+impl State {
+    /// Lets go of regions of which nothing is imported any more.
+    pub(super) fn unpin(&mut self, pool: &Inner) {
+        if pool.has_gpu_support() {
+            for region in self.regions.iter_mut().filter(|region| region.pinned) {
+                region.pinned = device::is_imported(&region.addresses());
+            }
+        }
+    }
+}
+
+/// Gives up what devices do not use at this moment. No lock is held.
+pub(super) fn release(pool: &Inner) {
+    if pool.has_gpu_support() {
+        device::release_imports(Some(pool.number));
+    }
+}
+
+/// Waits for devices that still use freed blocks of `pool`; whether there may be room now. No lock is held.
+#[cold]
+pub(super) fn finish(pool: &Inner) -> bool {
+    pool.has_gpu_support() && device::finish_imports(pool.number)
+}
