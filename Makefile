@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help setup build demo test test-bare bench-hook bench-pool replay record install header lint fmt clean
+.PHONY: help setup build demo test test-bare bench-hook bench-pool bench-device replay record install header lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## print these lines
@@ -30,6 +30,9 @@ bench-hook: ## NumPy with the hook against NumPy without, side by side
 
 bench-pool: ## the pool against other allocators, side by side
 	@bash scripts/bench.sh pool
+
+bench-device: ## memory of a Vulkan device against gpu-allocator and a staging loop by hand, side by side
+	@bash scripts/bench.sh device
 
 replay: ## recorded allocations (TRACE="file.csv …", else those of bench/traces) on our pool and on other placement rules
 	@bash scripts/replay.sh $(TRACE)

@@ -12,9 +12,16 @@ pool)
     say "building the measured process and its peers"
     # Outside the target directory of the product: another workspace, other dependencies. cmake is that of .venv.
     CARGO_TARGET_DIR=$ROOT/bench/target PATH=$VENV/bin:$PATH \
-        cargo build --quiet --release --locked --manifest-path bench/Cargo.toml ||
+        cargo build --quiet --release --locked --manifest-path bench/Cargo.toml --package pool-worker ||
         die "the peers could not be built; the compiler's words are above" \
             "(they are C and C++ too: gcc, g++ with C++20, make and cmake are needed)"
+    ;;
+device)
+    # The loader, a software device and the layer that checks come with what the tests need.
+    bash scripts/setup.sh test
+    say "building the measured process and the layer that counts"
+    CARGO_TARGET_DIR=$ROOT/bench/target \
+        cargo build --quiet --release --locked --manifest-path bench/Cargo.toml --package device-worker --package bench-layer
     ;;
 *)
     bash scripts/setup.sh demo

@@ -32,7 +32,7 @@ pub use error::{Error, Result};
 pub use kernel::vulkan;
 pub use ledger::{Counters, Usage};
 pub use memory::DeviceMemory;
-pub use pool::{Init, MemoryPool, PoolPtr, PoolStats, Scope};
+pub use pool::{Init, MemoryPool, PoolPtr, PoolStats, Scope, shutdown};
 pub use rc::{Arc, Weak};
 pub use shape::Geometry;
 pub use tensor::{DynTensor, Scalar, Transfer};

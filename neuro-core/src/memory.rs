@@ -105,10 +105,13 @@ impl DeviceMemory {
     }
 
     /// Memory of a device that the processor reaches, as memory of the processor.
-    pub(crate) fn map(memory: &Arc<Self>) -> Option<Self> {
-        let ptr = memory.device_block()?.host()?;
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost).
+    pub(crate) fn map(memory: &Arc<Self>) -> Result<Option<Self>> {
+        let host = memory.device_block().map_or(Ok(None), DeviceBlock::map)?;
         // SAFETY: where the processor reaches the block (M1), which the keeper keeps.
-        Some(unsafe {
+        let foreign = |ptr| unsafe {
             Self::foreign(
                 ptr,
                 memory.bytes,
@@ -116,7 +119,8 @@ impl DeviceMemory {
                 memory.readonly,
                 Box::new(Arc::clone(memory)),
             )
-        })
+        };
+        Ok(host.map(foreign))
     }
 
     /// The host's handle of memory that a device uses where it lies.

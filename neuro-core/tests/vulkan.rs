@@ -94,6 +94,61 @@ fn a_hundred_threads() {
     assert_eq!(pool.stats().live_blocks, 0);
 }
 
+/// Tensors that nobody waits for arrive; source and result may go meanwhile.
+#[test]
+fn transfers_while_the_caller_goes_on() {
+    if !there_is_one("transfers_while_the_caller_goes_on") {
+        return;
+    }
+    let sent: Vec<_> = (0..30).map(|salt| pattern(1 + salt as usize * 40_009, salt)).collect();
+    let up: Vec<_> = sent
+        .iter()
+        .map(|values| {
+            DynTensor::from_slice(&[values.len()], values)
+                .unwrap()
+                .to_device_async(GPU)
+                .unwrap()
+        })
+        .collect();
+    let down: Vec<_> = up
+        .iter()
+        .map(|up| up.wait().unwrap().to_device_async(Device::Cpu).unwrap())
+        .collect();
+    for (down, values) in down.iter().zip(&sent) {
+        assert!(down.wait().unwrap().to_vec::<u32>().unwrap() == *values);
+    }
+}
+
+/// Memory of a pool with GPU support is the device's without a copy, where it shares the host's memory; else the device copies it.
+#[test]
+fn host_memory_that_the_device_reaches() {
+    if !there_is_one("host_memory_that_the_device_reaches") {
+        return;
+    }
+    let near = MemoryPool::new(64 << 20).with_gpu_support(true);
+    let Ok(devices) = near.gpu_support() else {
+        println!("SKIPPED host_memory_that_the_device_reaches: {:?}", near.gpu_support());
+        return;
+    };
+    assert_eq!(devices, [GPU]);
+    let shares = matches!(neuro_core::devices().devices[0].kind, "software" | "integrated");
+    for len in [1, 100, 70_000, 3 << 20] {
+        let values = pattern(len, 9);
+        let tensor = DynTensor::from_slice_in(&near, &[len], &values).unwrap();
+        let there = tensor.to_device(GPU).unwrap();
+        assert_eq!((there.device(), there.data_ptr() == tensor.data_ptr()), (GPU, shares));
+        let copy = there.to_pool(&MemoryPool::of_device(GPU).unwrap()).unwrap();
+        drop((tensor, there));
+        assert!(copy.to_pool(&near).unwrap().to_vec::<u32>().unwrap() == values, "{len}");
+        if let Ok(view) = copy.map() {
+            assert_eq!(view.device(), Device::Cpu);
+            assert!(view.to_vec::<u32>().unwrap() == values, "{len}");
+        }
+    }
+    assert!(near.trim(0) > 0);
+    assert_eq!(near.stats().committed_bytes, 0);
+}
+
 /// A forked child refuses devices, and its drops do nothing; the parent goes on.
 #[test]
 fn a_forked_child_keeps_away() {

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The replay's own tests, its lints and its format: the benchmarks in Rust are a workspace of their own. Measures nothing.
+# Tests, lints and format of the benchmarks in Rust that need no peers in C (a workspace of their own); and that of devices, with
+# little of each, for what is right: contents, calls of the driver, the validation layer. Its times are not looked at.
 . "$(dirname "$0")/../lib.sh"
 
 export CARGO_TARGET_DIR=$ROOT/bench/target
-workspace=(--manifest-path bench/Cargo.toml --package neuro-replay)
+workspace=(--manifest-path bench/Cargo.toml --package neuro-replay --package bench-worker --package bench-layer --package device-worker)
 cargo fmt "${workspace[@]}" --check
 cargo clippy --quiet --locked "${workspace[@]}" --all-targets -- -D warnings
 cargo test --quiet --locked "${workspace[@]}"
+bash scripts/bench.sh device --quick

@@ -9,7 +9,7 @@ build=(cargo test --quiet --locked -p neuro-core -p neuro-capi --lib "${quick_bu
 # By name: had they been renamed, no test would run, and that would look like success.
 list=$("${build[@]}" loom_ -- --list | grep ": test\$") || die "no test is named …loom_…, or they do not build"
 say "$list"
-for module in rc pool::table pool::gate pool::pending handles; do
+for module in rc pool::table pool::gate pool::pending backend::life handles; do
     grep -q "^$module::loom_tests::loom_" <<<"$list" || die "no test is named $module::loom_tests::loom_…"
 done
 "${build[@]}" loom_

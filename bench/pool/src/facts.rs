@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use bench_worker::{Random, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::Result;
 use crate::peers::Peer;
-use crate::random::Random;
 use crate::work::touch::touch;
 
 /// A question of `bench/pool.py`.

@@ -2,10 +2,10 @@
 
 use std::fs::read_to_string;
 
-use crate::clock::Clock;
+use bench_worker::ticks::Ticks;
 
 /// Names and values, in the order to print them.
-pub(crate) fn describe(clock: &Clock) -> Vec<(&'static str, String)> {
+pub(crate) fn describe(clock: &Ticks) -> Vec<(&'static str, String)> {
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     vec![
         ("processor", format!("{}, {processors} to use", processor())),

@@ -4,11 +4,9 @@
 //! - `trace.rs`: reads a file into a sequence of operations.
 //! - `rules/`: the rules, ours and models of others.
 //! - `measure.rs`: replays one rule: times, addresses, bookkeeping.
-//! - `clock.rs`: the clock that single operations are timed with.
 //! - `report.rs`: the table, the goals, the JSON file.
 //! - `machine.rs`: what a reader of the times must know of the machine.
 
-mod clock;
 mod machine;
 mod measure;
 mod report;
@@ -18,7 +16,7 @@ mod trace;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clock::Clock;
+use bench_worker::ticks::Ticks;
 use measure::{Measured, measure};
 use report::Report;
 use rules::{BestFit, Heap, Pool, PowerOfTwo, TorchLike};
@@ -87,7 +85,7 @@ fn run(arguments: impl Iterator<Item = String>) -> Result<bool, String> {
         .iter()
         .map(|path| read(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let clock = Clock::calibrated();
+    let clock = Ticks::calibrated();
     let machine = machine::describe(&clock);
     report::print_header(&machine);
     let mut reports = Vec::new();
@@ -110,7 +108,7 @@ fn read(path: &Path) -> Result<Trace, String> {
 }
 
 /// Every rule on one trace.
-fn replay(trace: &Trace, clock: &Clock) -> Result<Vec<Measured>, String> {
+fn replay(trace: &Trace, clock: &Ticks) -> Result<Vec<Measured>, String> {
     Ok(vec![
         measure::<Pool>(trace, clock)?,
         measure::<Heap>(trace, clock)?,

@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::clock::{Clock, ticks};
+use bench_worker::ticks::{Ticks, ticks};
+
 use crate::rules::Rule;
 use crate::trace::{Op, Trace};
 
@@ -54,7 +55,7 @@ impl Measured {
 ///
 /// # Errors
 /// Which rule had no room, and why.
-pub(crate) fn measure<R: Rule>(trace: &Trace, clock: &Clock) -> Result<Measured, String> {
+pub(crate) fn measure<R: Rule>(trace: &Trace, clock: &Ticks) -> Result<Measured, String> {
     let failed = |error| format!("{}: {error}", R::NAME);
     let reserved_bytes = reserved::<R>(trace).map_err(failed)?;
     let side_bytes = side_bytes::<R>(trace).map_err(failed)?;

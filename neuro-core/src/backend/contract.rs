@@ -1,5 +1,6 @@
 //! The rules of [`Backend`], each a test. A backend runs all of them by [`contract!`].
 
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Backend, Op, QUEUES, Queue, Refusal, Slab, SlabKind, Span, Ticket};
@@ -10,7 +11,8 @@ macro_rules! contract {
     (with $run:expr) => {
         $crate::backend::contract::contract!(@each $run, b1_work_of_a_queue_is_done_in_order, b2_waits_order_queues,
             b3_done_never_goes_back, b4_what_work_wrote_is_seen, b5_what_the_host_wrote_is_seen, b6_a_refusal_takes_no_ticket,
-            b7_slabs_are_apart_and_can_be_freed, b8_too_much_is_refused, b9_from_many_threads);
+            b7_slabs_are_apart_and_can_be_freed, b8_too_much_is_refused, b9_from_many_threads,
+            b10_host_memory_is_used_where_it_lies);
     };
     (@each $run:expr, $($rule:ident),*) => {
         $(#[test]
@@ -256,4 +258,49 @@ pub(crate) fn b9_from_many_threads(backend: &dyn Backend) {
         }
     });
     assert_eq!(rounds.into_inner(), 80);
+}
+
+/// Memory of the test, on a whole number of what devices want.
+fn own_memory(align: u64) -> (NonNull<u8>, std::alloc::Layout) {
+    let layout = std::alloc::Layout::from_size_align(BYTES.max(align) as usize, align as usize).unwrap();
+    // SAFETY: of some bytes.
+    (
+        NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).unwrap(),
+        layout,
+    )
+}
+
+pub(crate) fn b10_host_memory_is_used_where_it_lies(backend: &dyn Backend) {
+    let align = backend.facts().import_alignment;
+    let (memory, layout) = own_memory(align.unwrap_or(4096));
+    // SAFETY: it is ours, long enough, and stays until the slab was freed.
+    let imported = unsafe { backend.import_host(memory, layout.size() as u64) };
+    if align.is_none() {
+        assert!(matches!(imported, Err(Refusal::Call { .. })), "{imported:?}");
+    } else {
+        let window = Window {
+            backend,
+            slab: imported.unwrap(),
+        };
+        assert_eq!(window.slab.host, Some(memory), "where it lies");
+        let slab = device_slab(backend);
+        for value in [7, 1 << 20, u32::MAX] {
+            window.write(value);
+            let up = submit(backend, Queue::Upload, &[], &[copy(window.span(), span(&slab))]);
+            let cleared = submit(backend, Queue::Compute, &[up], &[fill(window.span(), value)]);
+            backend.wait(cleared).unwrap();
+            assert!(window.holds(value, false));
+            let down = submit(backend, Queue::Download, &[], &[copy(span(&slab), window.span())]);
+            backend.wait(down).unwrap();
+            assert!(window.holds(value, true));
+        }
+        give_back(backend, &slab);
+        drop(window);
+        // And again, once it was given back.
+        // SAFETY: as above.
+        let again = unsafe { backend.import_host(memory, layout.size() as u64) }.unwrap();
+        give_back(backend, &again);
+    }
+    // SAFETY: from `own_memory`; no slab is on it.
+    unsafe { std::alloc::dealloc(memory.as_ptr(), layout) };
 }

@@ -21,6 +21,7 @@
 //! - B7: a slab begins on the device's alignment; what it holds is anything. It may be freed when no work that is not done uses it.
 //! - B8: memory that is not there is refused as [`Refusal::NoMemory`], and everything else still works.
 //! - B9: all calls may come from any thread at any time.
+//! - B10: imported memory of the host is a slab like any other, at the host's own address; who cannot import refuses.
 //!
 //! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
@@ -28,6 +29,7 @@
 mod contract;
 pub(crate) mod host;
 pub(crate) mod info;
+pub(crate) mod life;
 pub(crate) mod raw;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod sim;
@@ -158,6 +160,18 @@ pub(crate) unsafe fn adopt(device: Adopt) -> Result<u32, NotAdopted> {
     )))
 }
 
+/// Lets drivers go whose devices were shut down.
+///
+/// # Safety
+/// Nobody calls a driver any more ([`life`]).
+pub(crate) unsafe fn close_drivers() {
+    #[cfg(feature = "vulkan")]
+    // SAFETY: forwarded contract.
+    unsafe {
+        vulkan::close();
+    }
+}
+
 /// Why a backend did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -233,6 +247,14 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     /// What only Vulkan has.
     fn vulkan(&self) -> Option<&dyn RawVulkan> {
         None
+    }
+
+    /// Waits until the device is idle, and gives everything back, for good: all but the slabs of `keep`.
+    ///
+    /// # Safety
+    /// Nobody calls anything of it any more ([`life`]).
+    unsafe fn shut_down(&self, keep: &[SlabId]) {
+        let _ = keep;
     }
 
     /// Said before the host reads or writes bytes of a slab that it reaches. Only a backend that looks for races listens.

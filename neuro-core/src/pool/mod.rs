@@ -66,6 +66,7 @@ use self::record::{BlockWord, GRANULE};
 use self::state::State;
 use crate::sync::global::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, lock};
 
+pub use self::device::shutdown;
 pub use self::ptr::PoolPtr;
 pub use self::scope::Scope;
 pub use self::stats::PoolStats;

@@ -38,9 +38,8 @@ impl DynTensor {
             return Ok(self.clone());
         }
         if let Some(same) = self.shared_with(device)? {
-            // One of them is the device's side, which knows what is under way.
+            // The processor looks only; what the device does next is ordered anyway.
             self.synchronize()?;
-            same.synchronize()?;
             return Ok(same);
         }
         self.to_pool(&MemoryPool::of_device(device)?)
@@ -90,7 +89,7 @@ impl DynTensor {
         if let Some(same) = self.shared_with(Device::Cpu)? {
             return Ok(same);
         }
-        let storage = DeviceMemory::map(&self.storage).ok_or_else(|| Error::Unavailable {
+        let storage = DeviceMemory::map(&self.storage)?.ok_or_else(|| Error::Unavailable {
             what: format!("map of memory of {}", block.engine().device()),
             reason: "the processor does not reach it, or only slowly; copy the tensor to the cpu instead".to_owned(),
         })?;

@@ -161,17 +161,29 @@ impl Promise {
     fn tell(&mut self, result: Result<DynTensor>) {
         let Some(shared) = self.0.take() else { return };
         let mut state = lock(&shared.state);
-        state.1 += 1;
-        let before = std::mem::replace(&mut state.0, State::Over(result));
+        let callbacks = match &mut state.0 {
+            State::UnderWay(callbacks) => std::mem::take(callbacks),
+            State::Over(_) => return,
+        };
+        // Nothing of the result stays with this thread: who has waited may be the only one to have it.
+        let mut unwanted = None;
+        if callbacks.is_empty() && state.1 == 0 {
+            unwanted = Some(result);
+        } else {
+            state.0 = State::Over(result);
+        }
+        state.1 += usize::from(!callbacks.is_empty());
         drop(state);
+        drop(unwanted);
         shared.came.notify_all();
+        if callbacks.is_empty() {
+            return;
+        }
         let transfer = Transfer(shared);
-        if let State::UnderWay(callbacks) = before {
-            for callback in callbacks {
-                // Each of them is called, whatever another does. A panic has written its message.
-                let call = std::panic::AssertUnwindSafe(|| transfer.then(callback));
-                let _ = std::panic::catch_unwind(call);
-            }
+        for callback in callbacks {
+            // Each of them is called, whatever another does. A panic has written its message.
+            let call = std::panic::AssertUnwindSafe(|| transfer.then(callback));
+            let _ = std::panic::catch_unwind(call);
         }
     }
 }

@@ -24,6 +24,7 @@ const AHEAD: usize = 2;
 /// [`Error::DeviceLost`](crate::Error::DeviceLost), [`Error::Driver`](crate::Error::Driver); the block then holds anything.
 pub(crate) fn upload(bytes: &[u8], block: &DeviceBlock) -> Result<()> {
     debug_assert!(bytes.len() <= block.bytes());
+    let _inside = block.engine().enter()?;
     if let Some(host) = block.host()
         && (block.is_idle() || omitted(Omission::WaitBeforeHostWrites))
     {
@@ -33,7 +34,6 @@ pub(crate) fn upload(bytes: &[u8], block: &DeviceBlock) -> Result<()> {
         unsafe { host.copy_from_nonoverlapping(std::ptr::NonNull::from(bytes).cast(), bytes.len()) };
         return Ok(());
     }
-    block.engine().check()?;
     let ring = block.engine().upload_ring();
     for (piece, bytes) in bytes.chunks(CHUNK).enumerate() {
         let chunk = ring.take(block.engine())?;
@@ -61,6 +61,7 @@ pub(crate) fn upload(bytes: &[u8], block: &DeviceBlock) -> Result<()> {
 pub(crate) fn download(block: &DeviceBlock, offset: usize, bytes: &mut [u8]) -> Result<()> {
     debug_assert!(offset + bytes.len() <= block.bytes());
     let engine = block.engine();
+    let _inside = engine.enter()?;
     if let Some(host) = block.host() {
         if !omitted(Omission::WaitBeforeHostReads) {
             engine.wait(&block.waits_of_host(Access::Read)?)?;
@@ -73,7 +74,6 @@ pub(crate) fn download(block: &DeviceBlock, offset: usize, bytes: &mut [u8]) -> 
         unsafe { to.copy_from_nonoverlapping(host.add(offset), len) };
         return Ok(());
     }
-    engine.check()?;
     let ring = engine.download_ring();
     let mut under_way: VecDeque<(Chunk, Ticket, &mut [u8])> = VecDeque::new();
     let mut rest = bytes.chunks_mut(CHUNK).enumerate().peekable();

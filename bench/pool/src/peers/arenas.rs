@@ -9,7 +9,7 @@ use talc::DefaultBinning;
 use talc::source::Manual;
 
 use super::{ALIGN, Address, Peer};
-use crate::Result;
+use bench_worker::Result;
 
 /// Length of an arena: far more than any work here needs, so that no peer searches in a crowded one.
 const ARENA: usize = 64 << 30;

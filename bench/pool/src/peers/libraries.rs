@@ -7,7 +7,7 @@ use snmalloc_sys::{sn_rust_alloc, sn_rust_dealloc};
 use tikv_jemalloc_sys::{MALLOCX_ALIGN, mallocx, sdallocx};
 
 use super::{ALIGN, Address, Peer};
-use crate::Result;
+use bench_worker::Result;
 
 /// A peer called `$name` by its C functions: how to get `$bytes`, and how to free `$block`, which has `$size` bytes.
 macro_rules! library {

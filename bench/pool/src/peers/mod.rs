@@ -14,7 +14,9 @@ mod ours;
 
 use std::ptr::NonNull;
 
-use crate::{Ability, Result, facts, work};
+use bench_worker::Result;
+
+use crate::{Ability, facts, work};
 
 /// Alignment of all blocks, and the unit of those that count in units; bytes.
 pub const ALIGN: usize = 64;

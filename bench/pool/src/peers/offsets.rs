@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use offset_allocator::{Allocation, Allocator};
 
 use super::{ALIGN, Peer};
-use crate::Result;
+use bench_worker::Result;
 
 /// Length of the range: 64 GiB, as much as the arenas have.
 pub const UNITS: u32 = 1 << 30;

@@ -7,7 +7,7 @@ use neuro_core::{Init, MemoryPool};
 
 use super::offsets::{UNITS, units};
 use super::{ALIGN, Address, Peer};
-use crate::Result;
+use bench_worker::Result;
 
 pub struct Pool(MemoryPool);
 

@@ -1,37 +1,10 @@
-//! Runs one part, or two at once on two threads.
-//!
-//! The steps are drawn and run in chunks; only running is timed. A chunk is short enough to stay in the processor's
-//! second cache, and long enough that what drawing it pushed out of there matters little.
+//! Runs two parts at once on two threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{Part, Work};
-use crate::Result;
-use crate::clock::Clock;
-
-/// Steps.
-const CHUNK: usize = 1 << 15;
-
-fn chunks(steps: usize) -> impl Iterator<Item = usize> {
-    (0..steps).step_by(CHUNK).map(move |done| CHUNK.min(steps - done))
-}
-
-pub struct Solo(pub Box<dyn Part>);
-
-impl Work for Solo {
-    fn run(&mut self, steps: usize, clock: Clock) -> f64 {
-        let mut seconds = 0.0;
-        for steps in chunks(steps) {
-            self.0.draw(steps);
-            let start = clock.seconds();
-            self.0.run();
-            seconds += clock.seconds() - start;
-        }
-        seconds
-    }
-}
+use bench_worker::{Clock, Part, Result, Work, chunks};
 
 /// Two parts, on a processor each: ours on this thread, the other on one that stays for the rest of the process, so that
 /// allocators keep what they hold for it. A step is one of each.
@@ -79,7 +52,7 @@ impl Duo {
 impl Work for Duo {
     /// From the start of both to the end of the later one; on the wall's clock whatever is asked, since the threads'
     /// own would not count what they wait for each other.
-    fn run(&mut self, steps: usize, _: Clock) -> f64 {
+    fn run(&mut self, steps: usize, _: Clock) -> Result<f64> {
         let mut seconds = 0.0;
         for steps in chunks(steps) {
             self.orders.send(steps).expect("the other thread waits for orders");
@@ -90,7 +63,7 @@ impl Work for Duo {
             self.gate.pass();
             seconds += Clock::Wall.seconds() - start;
         }
-        seconds
+        Ok(seconds)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use bench_worker::{Part, Random};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::Part;
 use super::drive::Patience;
 use crate::peers::Peer;
-use crate::random::Random;
 
 /// Blocks in the ring at most.
 const RING: usize = 1024;

@@ -3,10 +3,9 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use super::Part;
-use crate::Result;
+use bench_worker::{Part, Random, Result};
+
 use crate::peers::{ALIGN, Peer};
-use crate::random::Random;
 
 /// Before any that count, from empty slots: each slot's state is as good as random then, and the allocators that need long
 /// to settle have done so. (mimalloc with blocks of 256 KiB to 64 MiB: 375 ns a step, then 250, and 220 after a million.)

@@ -3,19 +3,18 @@
 //! - `live.rs`: blocks of random sizes that live for a random time.
 //! - `touch.rs`: one large block, taken, written to, and freed, over and over.
 //! - `handoff.rs`: one thread allocates, another frees.
-//! - `drive.rs`: runs one of them, or two at once on two threads.
+//! - `drive.rs`: runs two at once on two threads.
 
 mod drive;
 mod handoff;
 mod live;
 pub mod touch;
 
+use bench_worker::{Result, Solo, Work};
 use serde::Deserialize;
 
-use crate::Result;
-use crate::clock::Clock;
 use crate::peers::Peer;
-use drive::{Duo, Solo};
+use drive::Duo;
 use live::LiveSet;
 use touch::TouchLoop;
 
@@ -36,21 +35,6 @@ pub enum Spec {
     TouchLoop { bytes: u32 },
     /// A step is a block that one thread allocates and another frees.
     Handoff { low: u32, high: u32 },
-}
-
-/// Something that is ready to be timed.
-pub trait Work {
-    /// Seconds that `steps` steps take.
-    fn run(&mut self, steps: usize, clock: Clock) -> f64;
-}
-
-/// What one thread does.
-pub trait Part: Send {
-    /// Draws what the next `steps` steps are; not timed.
-    fn draw(&mut self, steps: usize);
-
-    /// Does them.
-    fn run(&mut self);
 }
 
 pub fn prepare<P: Peer>(spec: Spec) -> Result<Box<dyn Work>> {

@@ -1,7 +1,7 @@
 //! One large block, taken, written to, and freed, over and over.
 
-use super::Part;
-use crate::Result;
+use bench_worker::{Part, Result};
+
 use crate::peers::Peer;
 
 /// Bytes from one write to the next: the smallest page.

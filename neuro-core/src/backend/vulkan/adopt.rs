@@ -6,7 +6,8 @@ use ash::vk::Handle;
 use ash::{Device, Instance, StaticFn, vk};
 
 use super::discover::look_at;
-use super::{OPEN, VulkanDevice, loader, open, process};
+use super::{OPEN, VulkanDevice, loader, open};
+use crate::backend::life;
 use crate::backend::raw::{Adopt, GetInstanceProcAddr, NotAdopted};
 use crate::sync::global::lock;
 
@@ -51,7 +52,7 @@ const OF_DEVICE: [&CStr; 19] = [
 
 /// As [`crate::backend::adopt`]. Takes up each device once: whoever hands it over again is told the number that it has.
 pub(crate) unsafe fn adopt(theirs: Adopt) -> Result<u32, NotAdopted> {
-    process::alive().map_err(NotAdopted::Lacks)?;
+    let _inside = life::enter().map_err(NotAdopted::Lacks)?;
     let mut open = lock(&OPEN);
     // One that this library opened, too.
     if let Some((&ordinal, known)) = open.iter().find(|(_, known)| known.handles.device == theirs.device) {
@@ -70,7 +71,7 @@ pub(crate) unsafe fn adopt(theirs: Adopt) -> Result<u32, NotAdopted> {
         .map_or(FIRST, |(&last, _)| FIRST.max(last.saturating_add(1)));
     // SAFETY: forwarded contract.
     let device = unsafe { take(theirs) }?;
-    process::watch_for_the_end();
+    life::watch_for_the_end();
     open.insert(ordinal, Box::leak(Box::new(device)));
     Ok(ordinal)
 }
@@ -144,7 +145,7 @@ unsafe fn take(theirs: Adopt) -> Result<VulkanDevice, NotAdopted> {
     if let Some(name) = OF_DEVICE.iter().chain(&timeline).find(missing) {
         return Err(lacks(name, "the device"));
     }
-    // What the device can do, and was not created with, it cannot do.
+    // Whether the engine has switched the extension on, of which the device's list says only that it could.
     if missing(&&c"vkGetMemoryHostPointerPropertiesEXT") {
         found.min_imported_host_pointer_alignment = None;
     }
@@ -155,7 +156,10 @@ unsafe fn take(theirs: Adopt) -> Result<VulkanDevice, NotAdopted> {
     let opened = unsafe { open::join(&instance, &device, &found, family, queue, theirs.lock) }
         .map_err(|why| NotAdopted::Lacks(format!("{}: {why}", found.name)))?;
     let api_version = loader::VERSION.min(found.api.packed());
-    Ok(VulkanDevice::of(&functions, &instance, found, opened, api_version))
+    Ok(VulkanDevice {
+        is_adopted: true,
+        ..VulkanDevice::of(&functions, &instance, found, opened, api_version)
+    })
 }
 
 fn lacks(name: &CStr, what: &str) -> NotAdopted {

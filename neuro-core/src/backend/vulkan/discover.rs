@@ -9,6 +9,7 @@ use ash::{Instance, ext, khr, vk};
 
 use super::loader;
 use crate::backend::info::{DeviceInfo, HeapInfo};
+use crate::backend::life;
 use crate::device::Device;
 
 /// What kind of device it is; the order in which they are listed.
@@ -109,6 +110,7 @@ pub(crate) struct Found {
 /// # Errors
 /// No loader, or no driver: what was looked for and what to do.
 pub(crate) fn devices() -> Result<Vec<Found>, String> {
+    let _inside = life::enter()?;
     let vulkan = loader::vulkan()?;
     let mut found: Vec<Found> = vulkan
         .physical

@@ -5,7 +5,7 @@
 
 use ash::{Entry, Instance, vk};
 
-use super::process;
+use crate::backend::life;
 use crate::sync::global::OnceLock;
 
 /// What the loader is called.
@@ -26,14 +26,26 @@ pub(super) struct Vulkan {
     pub(super) physical: Vec<vk::PhysicalDevice>,
 }
 
+static VULKAN: OnceLock<Result<Vulkan, String>> = OnceLock::new();
+
 /// Opens the library on first use.
 ///
 /// # Errors
-/// What was looked for, what was there, what to do; and why a process may not have it ([`process::alive`]).
+/// What was looked for, what was there, what to do; and why a process may not have it ([`life::enter`]).
 pub(super) fn vulkan() -> Result<&'static Vulkan, String> {
-    static VULKAN: OnceLock<Result<Vulkan, String>> = OnceLock::new();
-    process::alive()?;
+    let _inside = life::enter()?;
     VULKAN.get_or_init(|| load(LIBRARY)).as_ref().map_err(Clone::clone)
+}
+
+/// Destroys the instance, if there is one.
+///
+/// # Safety
+/// Nobody uses it, or anything of it, any more.
+pub(super) unsafe fn close() {
+    if let Some(Ok(vulkan)) = VULKAN.get() {
+        // SAFETY: forwarded contract.
+        unsafe { vulkan.instance.destroy_instance(None) };
+    }
 }
 
 fn load(library: &str) -> Result<Vulkan, String> {
@@ -57,7 +69,7 @@ fn load(library: &str) -> Result<Vulkan, String> {
     })?;
     // SAFETY: the instance lives, and the list is the bindings' own.
     let physical = unsafe { instance.enumerate_physical_devices() };
-    process::watch_for_the_end();
+    life::watch_for_the_end();
     let physical = match physical {
         Ok(physical) => physical,
         Err(code) => {

@@ -1,30 +1,30 @@
 //! Devices that speak Vulkan: graphics cards of any maker, and a program on the processor where there is none.
 //!
 //! ```text
-//! loader     the library, opened at run time, and the instance         process    forks, and the end of the process
-//! discover   which devices there are, and what they can do             refuse     what the driver says, as a `Refusal`
+//! loader     the library, opened at run time, and the instance         refuse     what the driver says, as a `Refusal`
+//! discover   which devices there are, and what they can do             close      the end of it all
 //! open       the device, and which real queue does what                slabs      memory
 //! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
 //! timeline   semaphores that count                                   import     host memory that the device uses where it lies
-//! adopt      devices that others opened                               raw        what it shows to others who speak Vulkan
+//! adopt      devices that others opened                              raw        what it shows to others who speak Vulkan
 //! ```
 //!
 //! Invariants:
 //! 1. The instance, and each device that was opened, stay until the process ends, and nothing of them is destroyed then: the driver may
-//!    be gone by that time. So handles of them are valid in every call.
-//! 2. Nothing of Vulkan is called once the process is ending, nor in a forked child: each call of [`Backend`] asks
-//!    [`Health::check`](refuse::Health::check) before it takes a lock. Frees do nothing then.
+//!    be gone by that time. So handles of them are valid in every call. Only an explicit shutdown destroys them, with nobody inside.
+//! 2. Nothing of Vulkan is called once the process is ending or devices were shut down, nor in a forked child: each call of [`Backend`]
+//!    asks [`Health::check`](refuse::Health::check) before it takes a lock, and is inside ([`life`]) until it returns. Frees do nothing then.
 //! 3. No lock is held while anybody waits for the device.
 //! 4. A device that was lost stays lost.
 //!
 //! Absent on purpose: flushing of memory that is not coherent (such memory is not shown to the host), kernels.
 
 mod adopt;
+mod close;
 mod discover;
 mod import;
 mod loader;
 mod open;
-mod process;
 mod queue;
 mod raw;
 mod record;
@@ -49,10 +49,11 @@ use self::queue::Lines;
 use self::refuse::Health;
 use self::slabs::Slabs;
 use super::raw::{Handles, RawVulkan};
-use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket};
-use crate::sync::global::{Mutex, lock};
+use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket, life};
+use crate::sync::global::{AtomicBool, Mutex, lock};
 
 pub(crate) use self::adopt::adopt;
+pub(crate) use self::close::close;
 pub(crate) use self::discover::devices;
 
 /// A device that was opened.
@@ -63,6 +64,8 @@ pub(crate) struct VulkanDevice {
     slabs: ManuallyDrop<Slabs>,
     health: Health,
     handles: Handles,
+    is_adopted: bool,
+    is_gone: AtomicBool,
 }
 
 /// Devices by ordinal: listed ones from 0, adopted ones from [`adopt::FIRST`].
@@ -82,7 +85,7 @@ impl VulkanDevice {
     /// # Errors
     /// What was looked for, what is there, and what to do. What could not be opened may be tried again.
     pub(crate) fn open(ordinal: u32) -> Result<&'static Self, String> {
-        process::alive()?;
+        let _inside = life::enter()?;
         let mut open = lock(&OPEN);
         if let Some(device) = open.get(&ordinal) {
             return Ok(device);
@@ -116,7 +119,7 @@ impl VulkanDevice {
             return Err(format!("{}: {why}", found.name));
         }
         let opened = open::open(&vulkan.instance, &found).map_err(|why| format!("{}: {why}", found.name))?;
-        process::watch_for_the_end();
+        life::watch_for_the_end();
         let api_version = loader::VERSION.min(found.api.packed());
         let functions = vulkan.entry.static_fn();
         Ok(Self::of(functions, &vulkan.instance, found, opened, api_version))
@@ -131,6 +134,8 @@ impl VulkanDevice {
             slabs: ManuallyDrop::new(opened.slabs),
             health: Health::default(),
             handles,
+            is_adopted: false,
+            is_gone: AtomicBool::new(false),
         }
     }
 }
@@ -141,39 +146,44 @@ impl Backend for VulkanDevice {
     }
 
     fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         self.slabs.allocate(bytes, kind, &self.health)
     }
 
     unsafe fn import_host(&self, memory: NonNull<u8>, bytes: u64) -> Result<Slab, Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         // SAFETY: forwarded contract.
         unsafe { self.slabs.import(memory, bytes, &self.health) }
     }
 
     unsafe fn free(&self, slab: SlabId) {
         // A lost device still takes its memory back.
-        if process::alive().is_ok() {
+        if let Ok(_inside) = life::enter() {
             // SAFETY: forwarded contract.
             unsafe { self.slabs.free(slab) };
         }
     }
 
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         let buffers = self.slabs.buffers(ops)?;
         // SAFETY: forwarded contract; the slabs live, so these stay their buffers.
         unsafe { self.lines.submit(queue, waits, ops, &buffers, &self.health) }
     }
 
     fn done(&self, queue: Queue) -> Result<u64, Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         self.lines.done(queue, &self.health)
     }
 
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         self.lines.wait(ticket, &self.health)
+    }
+
+    unsafe fn shut_down(&self, keep: &[SlabId]) {
+        // SAFETY: forwarded contract.
+        unsafe { self.destroy(keep) };
     }
 
     fn vulkan(&self) -> Option<&dyn RawVulkan> {

@@ -145,7 +145,7 @@ fn lines(
             Ok(line) => made.push(line),
             Err(code) => {
                 // SAFETY: of this device, and never used.
-                made.into_iter().for_each(|line| unsafe { line.destroy(device) });
+                made.iter().for_each(|line| unsafe { line.destroy(device) });
                 return Err(code);
             }
         }

@@ -120,8 +120,8 @@ impl Line {
     /// Takes back what [`new`](Self::new) made.
     ///
     /// # Safety
-    /// It is of `device`, and nothing was submitted to it.
-    pub(super) unsafe fn destroy(self, device: &Device) {
+    /// It is of `device`, nothing that was submitted to it is under way, and nobody uses it any more.
+    pub(super) unsafe fn destroy(&self, device: &Device) {
         let pool = lock(&self.commands).pool;
         // SAFETY: forwarded contract: no work uses either.
         unsafe {
@@ -159,6 +159,15 @@ impl Commands {
 }
 
 impl Lines {
+    /// Destroys timelines and command buffers.
+    ///
+    /// # Safety
+    /// As [`Line::destroy`].
+    pub(super) unsafe fn destroy(&self) {
+        // SAFETY: forwarded contract.
+        self.lines.iter().for_each(|line| unsafe { line.destroy(&self.device) });
+    }
+
     fn line(&self, queue: Queue) -> &Line {
         &self.lines[queue as usize]
     }

@@ -40,7 +40,7 @@ impl RawVulkan for VulkanDevice {
     }
 
     fn buffer(&self, slab: SlabId) -> Result<u64, Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         self.slabs.buffer(slab).map(Handle::as_raw)
     }
 
@@ -49,7 +49,7 @@ impl RawVulkan for VulkanDevice {
         waits: &[Ticket],
         work: &mut dyn FnMut(&QueueTurn<'_>) -> bool,
     ) -> Result<Option<Ticket>, Refusal> {
-        self.health.check()?;
+        let _inside = self.health.check()?;
         // SAFETY: forwarded contract.
         Ok(unsafe { self.lines.turn(self.handles.queue_family, waits, work) })
     }

@@ -3,8 +3,8 @@
 use ash::vk;
 use gpu_allocator::AllocationError;
 
-use super::process;
 use crate::backend::Refusal;
+use crate::backend::life::{self, Inside};
 use crate::sync::global::OnceLock;
 
 /// Codes that mean that something is not there in such numbers.
@@ -26,9 +26,11 @@ pub(super) struct Health {
 impl Health {
     /// # Errors
     /// [`Refusal::Lost`]: of a fork, of the end of the process, of a device that was lost before.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
-        process::alive().map_err(Refusal::Lost)?;
-        self.lost.get().map_or(Ok(()), |why| Err(Refusal::Lost(why.clone())))
+    pub(super) fn check(&self) -> Result<Inside, Refusal> {
+        let inside = life::enter().map_err(Refusal::Lost)?;
+        self.lost
+            .get()
+            .map_or(Ok(inside), |why| Err(Refusal::Lost(why.clone())))
     }
 
     /// The device is lost, as `call` found.
@@ -118,13 +120,13 @@ mod tests {
     #[test]
     fn what_is_lost_stays_lost() {
         let health = Health::default();
-        assert_eq!(health.check(), Ok(()));
+        assert!(health.check().is_ok());
         let first = health.refusal("vkQueueSubmit", vk::Result::ERROR_DEVICE_LOST);
         assert!(
             matches!(&first, Refusal::Lost(why) if why.contains("vkQueueSubmit")),
             "{first:?}"
         );
         assert_eq!(health.lose("vkWaitSemaphores"), first);
-        assert_eq!(health.check(), Err(first));
+        assert_eq!(health.check().unwrap_err(), first);
     }
 }

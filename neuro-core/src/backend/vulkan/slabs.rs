@@ -37,7 +37,8 @@ pub(super) struct Slabs {
     /// Of the queues that use them.
     families: Vec<u32>,
     pub(super) importer: Option<Importer>,
-    allocator: Mutex<Allocator>,
+    /// `None` at the end.
+    allocator: Mutex<Option<Allocator>>,
     table: Mutex<Table>,
 }
 
@@ -116,7 +117,7 @@ impl Slabs {
             max_memory_allocation_count: found.max_memory_allocation_count,
             families,
             importer: Importer::new(instance, device, found),
-            allocator: Mutex::new(allocator),
+            allocator: Mutex::new(Some(allocator)),
             table: Mutex::new(Table::default()),
         })
     }
@@ -179,6 +180,14 @@ impl Slabs {
         buffer.map_err(|code| health.refusal("vkCreateBuffer", code))
     }
 
+    /// Pieces of memory that the allocator has.
+    fn pieces(&self) -> u64 {
+        let allocator = lock(&self.allocator);
+        allocator
+            .as_ref()
+            .map_or(0, |allocator| allocator.generate_report().blocks.len() as u64)
+    }
+
     /// Whether one more piece of memory may be asked for. Drivers need not check it.
     pub(super) fn has_room_for_one(&self) -> bool {
         let (slabs, own) = {
@@ -190,8 +199,7 @@ impl Slabs {
             (table.held.len() as u64, own.count() as u64)
         };
         // The report is long, so it is asked for only when it may matter.
-        slabs + KEPT_EMPTY < self.max_memory_allocation_count
-            || own + (lock(&self.allocator).generate_report().blocks.len() as u64) < self.max_memory_allocation_count
+        slabs + KEPT_EMPTY < self.max_memory_allocation_count || own + self.pieces() < self.max_memory_allocation_count
     }
 
     /// Puts memory behind a buffer.
@@ -206,6 +214,7 @@ impl Slabs {
             return Err(Refusal::NoMemory);
         }
         let mut allocator = lock(&self.allocator);
+        let allocator = allocator.as_mut().ok_or(Refusal::NoMemory)?;
         let memory = allocator
             .allocate(&AllocationCreateDesc {
                 name: "slab",
@@ -252,15 +261,41 @@ impl Slabs {
         debug_assert!(held.is_some(), "{slab:?} is freed, and is not there");
         let Some(held) = held else { return };
         // SAFETY: no work uses the buffer, says the contract, and the table has it no more.
+        unsafe { self.give_back(held) };
+    }
+
+    /// # Safety
+    /// No work uses it.
+    unsafe fn give_back(&self, held: Held) {
+        // SAFETY: by contract.
         unsafe { self.device.destroy_buffer(held.buffer, None) };
         match held.memory {
             Memory::Allocated(memory) => {
-                let freed = lock(&self.allocator).free(memory);
+                let freed = lock(&self.allocator)
+                    .as_mut()
+                    .map_or(Ok(()), |allocator| allocator.free(memory));
                 debug_assert!(freed.is_ok(), "{freed:?}");
             }
             // SAFETY: its only buffer is gone.
             Memory::Own(memory, _) => unsafe { self.device.free_memory(memory, None) },
         }
+    }
+
+    /// Gives everything back but the slabs of `keep`; whether one of these is left.
+    ///
+    /// # Safety
+    /// No work uses any of them, and none will.
+    pub(super) unsafe fn destroy(&self, keep: &[SlabId]) -> bool {
+        let all = std::mem::take(&mut lock(&self.table).held);
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = all.into_iter().partition(|(slab, _)| keep.contains(slab));
+        // SAFETY: forwarded contract.
+        gone.into_values().for_each(|held| unsafe { self.give_back(held) });
+        let left = !kept.is_empty();
+        lock(&self.table).held = kept;
+        if !left {
+            drop(lock(&self.allocator).take());
+        }
+        left
     }
 
     /// The buffer of a slab.
@@ -304,7 +339,7 @@ impl Slabs {
     }
 
     /// How many slabs there are.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn count(&self) -> usize {
         lock(&self.table).held.len()
     }

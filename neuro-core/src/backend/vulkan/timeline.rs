@@ -4,6 +4,11 @@
 
 use ash::{Device, Instance, khr, vk};
 
+use crate::backend::life;
+
+/// Nanoseconds after which a wait looks whether the process is ending.
+const SLICE: u64 = 50_000_000;
+
 /// The functions of a device that read and wait for timelines.
 pub(super) enum Timelines {
     Core(Box<Device>),
@@ -45,13 +50,16 @@ impl Timelines {
             // SAFETY: forwarded contract; the description lives until the call returns.
             let waited = unsafe {
                 match self {
-                    Timelines::Core(device) => device.wait_semaphores(&info, u64::MAX),
-                    Timelines::Extension(device) => device.wait_semaphores(&info, u64::MAX),
+                    Timelines::Core(device) => device.wait_semaphores(&info, SLICE),
+                    Timelines::Extension(device) => device.wait_semaphores(&info, SLICE),
                 }
             };
-            // 584 years, says the specification; a driver may lose patience earlier.
             if waited != Err(vk::Result::TIMEOUT) {
                 return waited;
+            }
+            // The end of the process waits for this thread.
+            if life::is_ending() {
+                return Err(vk::Result::ERROR_DEVICE_LOST);
             }
         }
     }

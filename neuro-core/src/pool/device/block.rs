@@ -112,6 +112,18 @@ impl DeviceBlock {
         }
     }
 
+    /// Leave for the host to look into the block for ever, where it reaches it.
+    ///
+    /// # Errors
+    /// As [`Engine::enter`].
+    pub(crate) fn map(&self) -> Result<Option<NonNull<u8>>> {
+        let _inside = self.engine().enter()?;
+        if self.host.is_some() {
+            self.engine().note_mapped(self.span.slab);
+        }
+        Ok(self.host)
+    }
+
     /// The last work of each queue that may use it.
     pub(super) fn last_use(&self) -> Numbers {
         self.uses().last()

@@ -14,6 +14,7 @@ use super::lane::{Lane, Way};
 use super::planted::{Omission, omitted};
 use super::ring::Ring;
 use super::uses::Numbers;
+use crate::backend::life::{self, Inside};
 use crate::backend::{Backend, QUEUES, Refusal, SlabId, SlabKind, Ticket};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(crate) struct Engine {
     /// Held while host memory is imported; and why it could not be, the first time.
     importing: Mutex<()>,
     import_refused: Mutex<Option<String>>,
+    /// Slabs that the host looks into.
+    mapped: Mutex<Vec<SlabId>>,
     /// Forks that this process was the child of when the engine was made.
     forks: u32,
 }
@@ -79,6 +82,7 @@ impl Engine {
             lanes: Default::default(),
             importing: Mutex::default(),
             import_refused: Mutex::default(),
+            mapped: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
     }
@@ -100,6 +104,39 @@ impl Engine {
             device: self.device,
             reason: "this is a forked child; only the process that opened the device can use it".to_owned(),
         })
+    }
+
+    /// Leave to use the device, and memory that it mapped, as long as what this returns lives.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] in a forked child, after [`shutdown`](crate::shutdown), and when the process ends.
+    pub(crate) fn enter(&self) -> Result<Inside> {
+        self.check()?;
+        life::enter().map_err(|reason| self.error(Refusal::Lost(reason)))
+    }
+
+    /// The host looks into this slab, and may do so for ever.
+    pub(crate) fn note_mapped(&self, slab: SlabId) {
+        let mut mapped = lock(&self.mapped);
+        if !mapped.contains(&slab) {
+            mapped.push(slab);
+        }
+    }
+
+    /// Gives everything of the device back, but what the host looks into.
+    ///
+    /// # Safety
+    /// Nobody is inside, or comes in again ([`life`]).
+    pub(super) unsafe fn shut_down(&self) {
+        let mapped = lock(&self.mapped).clone();
+        // SAFETY: forwarded contract.
+        unsafe { self.backend.shut_down(&mapped) };
+        // All work is done, and no ticket will come.
+        self.done
+            .iter()
+            .for_each(|done| done.store(u64::MAX, Ordering::Release));
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        drop(kept);
     }
 
     pub(crate) fn device(&self) -> Device {

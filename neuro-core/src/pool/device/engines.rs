@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{DevicePool, Engine};
+use crate::backend::{close_drivers, life};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pool::MemoryPool;
@@ -28,6 +29,35 @@ pub(crate) fn engine_of(device: Device) -> Result<Arc<Engine>> {
     let engine = Arc::new(Engine::new(device, backend));
     engines.push(Arc::clone(&engine));
     Ok(engine)
+}
+
+/// Gives all devices back before the process ends: waits until they are idle, frees their memory, and lets the drivers go, for the rest
+/// of the process. Nobody has to call this; a process may end with whatever it has on devices.
+///
+/// From then on everything that needs a device says [`Error::DeviceLost`] or [`Error::Unavailable`]; tensors that are left can be
+/// dropped, and what they held is lost. Transfers under way end with an error. Memory into which a [mapped](crate::DynTensor::map)
+/// tensor looks stays until the process ends, and so does its device. Host memory is untouched; instances and devices that were
+/// adopted stay, less what was made of them.
+///
+/// Any thread may call this, but none that has a turn on a device's queue. A second call does nothing.
+pub fn shutdown() {
+    static ONCE: Mutex<()> = Mutex::new(());
+    // A forked child has no devices, and the lock may be another thread's in the parent.
+    if life::enter().is_err() {
+        return;
+    }
+    let _once = lock(&ONCE);
+    if life::enter().is_err() {
+        return;
+    }
+    life::shut();
+    let engines: Vec<Arc<Engine>> = lock(&ENGINES).clone();
+    for engine in engines {
+        // SAFETY: the door is shut.
+        unsafe { engine.shut_down() };
+    }
+    // SAFETY: as above.
+    unsafe { close_drivers() };
 }
 
 /// Why `device`, if it is in use, could not use host memory where it lies when it was tried.

@@ -38,6 +38,7 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
+pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
 pub(crate) use self::import::{
     Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::device::host;
 use super::*;
+use crate::backend::Queue;
 use crate::backend::host::STEP;
 use crate::backend::sim::Sim;
 use crate::error::Error;
@@ -75,7 +76,7 @@ fn a_device_that_shares_memory_copies_nothing() {
     assert_eq!((sim.calls().submit, sim.calls().import), (0, 1));
     // What the device is at work on is waited for.
     let copy = one.to_pool(&pool).unwrap();
-    assert!(sim.submitted(crate::backend::Queue::Compute) > 0);
+    assert!(sim.submitted(Queue::Compute) > 0);
     let back = one.to_device(Device::Cpu).unwrap();
     assert_eq!((back.device(), back.data_ptr()), (Device::Cpu, tensor.data_ptr()));
     assert_eq!(back.to_vec::<i32>().unwrap(), values);
@@ -100,6 +101,30 @@ fn a_device_that_shares_memory_copies_nothing() {
         "a pool without GPU support"
     );
     assert_eq!(sim.findings(), [""; 0]);
+}
+
+/// What the device has not written yet is waited for, wherever the processor gets the bytes from.
+#[test]
+fn the_processor_sees_what_the_device_wrote() {
+    let look: [fn(&DynTensor) -> DynTensor; 4] = [
+        |shared| shared.to_device(Device::Cpu).unwrap(),
+        |shared| shared.map().unwrap(),
+        |shared| shared.to_device_async(Device::Cpu).unwrap().wait().unwrap(),
+        |shared| shared.to_pool(&host()).unwrap(),
+    ];
+    for seed in 1..10 {
+        for look in look {
+            let There { engine, pool, sim } = there(Sim::sharing(seed));
+            let (tensor, _) = numbers(&near(), 3000, 1);
+            let (other, values) = numbers(&host(), 3000, 2);
+            let source = other.to_pool(&pool).unwrap();
+            let shared = tensor.shared_by(&engine).unwrap();
+            let blocks = [&source, &shared].map(|tensor| tensor.storage.device_block().unwrap());
+            crate::transfer::copy(Queue::Compute, blocks[0], 0, blocks[1], 12_000).unwrap();
+            assert_eq!(look(&shared).to_vec::<i32>().unwrap(), values, "seed {seed}");
+            assert_eq!(sim.findings(), [""; 0]);
+        }
+    }
 }
 
 /// A block that the device still uses is not handed out again when both sides have dropped it.

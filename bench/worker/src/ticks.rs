@@ -12,14 +12,14 @@ const CALIBRATION: Duration = Duration::from_millis(50);
 const READINGS: u32 = 10_000;
 
 /// The clock, and how long its tick is.
-pub(crate) struct Clock {
-    pub(crate) ns_a_tick: f64,
+pub struct Ticks {
+    pub ns_a_tick: f64,
     /// Nanoseconds that a reading takes, in the mean: what each single time includes.
-    pub(crate) reading_ns: f64,
+    pub reading_ns: f64,
 }
 
-impl Clock {
-    pub(crate) fn calibrated() -> Self {
+impl Ticks {
+    pub fn calibrated() -> Self {
         let (start, first) = (Instant::now(), ticks());
         while start.elapsed() < CALIBRATION {}
         let (elapsed, last) = (start.elapsed(), ticks());
@@ -37,14 +37,14 @@ impl Clock {
 /// Ticks since some moment of the past.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(crate) fn ticks() -> u64 {
+pub fn ticks() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, and it touches no memory.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// Nanoseconds since the first call.
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn ticks() -> u64 {
+pub fn ticks() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
