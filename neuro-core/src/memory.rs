@@ -10,9 +10,10 @@
 use std::fmt;
 use std::ptr::NonNull;
 
+use crate::backend::Queue;
 use crate::device::Device;
 use crate::error::Result;
-use crate::pool::device::{DeviceBlock, Engine, Face};
+use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock};
 use crate::pool::{Init, MemoryPool, PoolPtr};
 use crate::rc::Arc;
 use crate::sync::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ pub struct DeviceMemory {
 enum Owner {
     Pool(#[expect(dead_code, reason = "dropped, never read: its drop returns the block")] PoolPtr<u8>),
     Foreign(#[expect(dead_code, reason = "dropped, never read: its drop is the deleter")] Box<dyn Send + Sync>),
-    Device(DeviceBlock),
+    Device(PoolBlock),
     /// Memory of the host as a device uses it; the host's own handle of it.
     Face(Face, Arc<DeviceMemory>),
 }
@@ -47,11 +48,24 @@ unsafe impl Send for DeviceMemory {}
 unsafe impl Sync for DeviceMemory {}
 
 impl DeviceMemory {
-    /// `bytes` bytes of `pool`, aligned to `alignment` (the pool's own where `None`).
+    /// `bytes` bytes of `pool`, on whatever device its memory is, aligned to `alignment` (the pool's own where `None`).
     ///
     /// # Errors
-    /// As [`MemoryPool::allocate_bytes`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an alignment that the
+    /// pool cannot give; [`Error::DeviceLost`](crate::Error::DeviceLost).
+    #[inline]
     pub fn from_pool(pool: &MemoryPool, bytes: usize, alignment: Option<usize>, init: Init) -> Result<Self> {
+        if let Some(pool) = pool.device_pool() {
+            let block = pool.allocate(bytes, alignment.unwrap_or(1), Queue::Compute)?;
+            if init == Init::Zeroed {
+                block.zero()?;
+            }
+            return Ok(Self::of_device(block));
+        }
+        Self::of_host(pool, bytes, alignment, init)
+    }
+
+    fn of_host(pool: &MemoryPool, bytes: usize, alignment: Option<usize>, init: Init) -> Result<Self> {
         let block = pool.allocate_block(bytes, alignment, init)?;
         Ok(Self {
             ptr: block.as_non_null(),
@@ -64,7 +78,8 @@ impl DeviceMemory {
     }
 
     /// A block of a device. Its address is where the host reaches it, if it does; else a number that stands for none.
-    pub(crate) fn of_device(block: DeviceBlock) -> Self {
+    #[inline(always)] // else the block is copied from place to place
+    pub(crate) fn of_device(block: PoolBlock) -> Self {
         Self {
             ptr: block.host().unwrap_or(NOWHERE),
             bytes: block.bytes(),

@@ -52,6 +52,7 @@ impl Geometry {
     /// assert_eq!(geometry.nbytes(DType::F32), 48);
     /// # Ok::<(), neuro_core::Error>(())
     /// ```
+    #[inline(always)] // else it is copied from place to place
     pub fn contiguous(op: &'static str, shape: &[usize], dtype: DType) -> Result<Self> {
         check_size(op, shape, dtype)?;
         Ok(Self {

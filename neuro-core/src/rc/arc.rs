@@ -34,6 +34,7 @@ unsafe impl<T: Send + Sync> Sync for Arc<T> {}
 
 impl<T> Arc<T> {
     /// Moves `value` to the heap, with one handle.
+    #[inline]
     pub fn new(value: T) -> Self {
         Self {
             block: Block::new(value),

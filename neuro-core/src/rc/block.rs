@@ -35,14 +35,18 @@ impl<T> PartialEq for Block<T> {
 
 impl<T> Block<T> {
     /// A block with one strong handle, which is the caller's.
+    #[inline]
     pub(super) fn new(value: T) -> Self {
-        let inner = Box::new(Inner {
+        // The room first, so that the value may be made where it stays.
+        let mut inner = Box::<Inner<T>>::new_uninit();
+        inner.write(Inner {
             counts: Counts::new(),
             space: MaybeUninit::uninit(),
             value,
         });
-        // SAFETY: a box is never null. `into_raw` and not `leak`, which would form a reference to the whole block.
-        Self(unsafe { NonNull::new_unchecked(Box::into_raw(inner)) })
+        // SAFETY: a box is never null, and what it holds was just written. `into_raw` and not `leak`, which would form a reference to
+        // the whole block.
+        Self(unsafe { NonNull::new_unchecked(Box::into_raw(inner).cast()) })
     }
 
     /// A pointer that is no block: an address that the alignment of every block rules out.

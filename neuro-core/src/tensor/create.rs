@@ -1,14 +1,12 @@
 //! New tensors: in the default pool, or in a given one.
 
 use super::{DynTensor, Scalar};
-use crate::backend::Queue;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
-use crate::transfer;
 
 impl DynTensor {
     /// Elements of any value, in the default pool. Nothing is written: fill it, or copy into it.
@@ -129,6 +127,7 @@ impl DynTensor {
     }
 
     /// Room for `geometry`, which is contiguous. The caller sees to T3 before the tensor leaves this folder.
+    #[inline(always)] // else the geometry is copied from place to place
     pub(super) fn allocate(
         pool: &MemoryPool,
         alignment: Option<usize>,
@@ -137,16 +136,7 @@ impl DynTensor {
         init: Init,
     ) -> Result<Self> {
         let bytes = geometry.nbytes(dtype);
-        let memory = match pool.device_pool() {
-            Some(pool) => {
-                let block = pool.allocate(bytes, alignment.unwrap_or(1), Queue::Compute)?;
-                if init == Init::Zeroed {
-                    transfer::zero(&block)?;
-                }
-                DeviceMemory::of_device(block)
-            }
-            None => DeviceMemory::from_pool(pool, bytes, alignment, init)?,
-        };
+        let memory = DeviceMemory::from_pool(pool, bytes, alignment, init)?;
         Ok(Self::from_parts(Arc::new(memory), geometry, 0, dtype))
     }
 }

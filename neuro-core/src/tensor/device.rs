@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
-use crate::pool::device::{DeviceBlock, Engine, Waits};
+use crate::pool::device::{DeviceBlock, Engine, PoolBlock, Waits};
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -145,7 +145,7 @@ impl DynTensor {
     }
 
     /// A tensor of all of a block's elements.
-    pub(super) fn of_block(block: DeviceBlock, geometry: Geometry, dtype: DType) -> Self {
+    pub(super) fn of_block(block: PoolBlock, geometry: Geometry, dtype: DType) -> Self {
         Self::from_parts(Arc::new(DeviceMemory::of_device(block)), geometry, 0, dtype)
     }
 

@@ -160,24 +160,6 @@ pub(crate) fn copy(
     unsafe { submit(queue, &[(from, Access::Read), (to, Access::Write)], &[], &[op]) }.map(Some)
 }
 
-/// Makes all of `block` zero.
-///
-/// # Errors
-/// As [`upload`].
-pub(crate) fn zero(block: &DeviceBlock) -> Result<()> {
-    let to = block.whole();
-    // SAFETY: the span is the block's.
-    unsafe {
-        submit(
-            Queue::Compute,
-            &[(block, Access::Write)],
-            &[],
-            &[Op::Fill { to, value: 0 }],
-        )
-    }
-    .map(drop)
-}
-
 /// The first `bytes` bytes of a chunk.
 fn part(chunk: &Chunk, bytes: usize) -> Span {
     Span {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::sim::Sim;
 use crate::device::Device;
-use crate::pool::device::{DevicePool, Engine, without};
+use crate::pool::device::{DevicePool, Engine, PoolBlock, without};
 use std::sync::Arc;
 
 fn pool(seed: u64) -> (Arc<DevicePool>, &'static Sim) {
@@ -18,7 +18,7 @@ fn pattern(bytes: usize, salt: u8) -> Vec<u8> {
         .collect()
 }
 
-fn take(pool: &Arc<DevicePool>, bytes: usize) -> DeviceBlock {
+fn take(pool: &Arc<DevicePool>, bytes: usize) -> PoolBlock {
     pool.allocate(bytes, 256, Queue::Upload).unwrap()
 }
 
@@ -86,7 +86,7 @@ fn omissions_are_found() {
 fn zeros_are_zeros() {
     let (pool, sim) = pool(3);
     let block = take(&pool, 1001);
-    zero(&block).unwrap();
+    block.zero().unwrap();
     let mut back = vec![1; 1001];
     download(&block, 0, &mut back).unwrap();
     assert!(back.iter().all(|&byte| byte == 0));

@@ -16,9 +16,13 @@ use crate::error::{Error, Result};
 use crate::heap;
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
-/// A block. Dropping it gives the range back at once, behind the work that uses it; it waits for nothing.
+/// What is known of a block. Its owner is a [`PoolBlock`](super::PoolBlock) or a [`Face`](super::Face).
 pub(crate) struct DeviceBlock {
-    pub(super) home: Home,
+    /// The pool that it is of, which stays while it is live (`handle.rs`, H2), and where it lies there. Of memory of a host pool none.
+    pub(super) pool: NonNull<DevicePool>,
+    pub(super) region: u32,
+    pub(super) block: heap::Block,
+    pub(super) host_home: Option<HostHome>,
     pub(super) span: Span,
     /// Bytes asked for.
     pub(super) requested: usize,
@@ -27,19 +31,11 @@ pub(crate) struct DeviceBlock {
     pub(super) uses: Mutex<Uses>,
 }
 
-/// Where a block goes when it is dropped.
-pub(super) enum Home {
-    /// To its pool.
-    Pool {
-        pool: Arc<DevicePool>,
-        region: usize,
-        block: heap::Block,
-    },
-    /// Nowhere: it is memory of a host pool, which its keeper gives back.
-    Host {
-        import: Arc<Import>,
-        _keeper: Box<dyn Send + Sync>,
-    },
+/// Whose the memory of a host pool is.
+pub(super) struct HostHome {
+    pub(super) import: Arc<Import>,
+    /// Gives it back to its pool.
+    pub(super) _keeper: Box<dyn Send + Sync>,
 }
 
 // SAFETY: the address is that of memory which is this block's alone; who uses it proves that he may where he does so.
@@ -58,10 +54,12 @@ impl fmt::Debug for DeviceBlock {
 }
 
 impl DeviceBlock {
+    #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        match &self.home {
-            Home::Pool { pool, .. } => pool.engine(),
-            Home::Host { import, .. } => import.engine(),
+        match &self.host_home {
+            // SAFETY: the pool stays while the block is live, which it is as long as this value is there (H1, H2).
+            None => unsafe { self.pool.as_ref() }.engine(),
+            Some(home) => home.import.engine(),
         }
     }
 
@@ -83,11 +81,6 @@ impl DeviceBlock {
             offset: self.span.offset + offset as u64,
             bytes: bytes as u64,
         }
-    }
-
-    /// All of it, what was not asked for included.
-    pub(crate) fn whole(&self) -> Span {
-        self.span
     }
 
     fn uses(&self) -> MutexGuard<'_, Uses> {
@@ -132,6 +125,21 @@ impl DeviceBlock {
     /// The last work of each queue that may use it is known to be done.
     pub(crate) fn is_idle(&self) -> bool {
         self.engine().is_here() && super::engine::is_done(&self.uses().last(), &self.engine().done())
+    }
+}
+
+impl DeviceBlock {
+    /// Makes all of it zero.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Driver`].
+    pub(crate) fn zero(&self) -> Result<()> {
+        let fill = Op::Fill {
+            to: self.span,
+            value: 0,
+        };
+        // SAFETY: the span is the block's.
+        unsafe { submit(Queue::Compute, &[(self, Access::Write)], &[], &[fill]) }.map(drop)
     }
 }
 
@@ -228,23 +236,4 @@ fn in_order<T, E: From<Error>>(
         }
     }
     Ok(answer)
-}
-
-impl Drop for DeviceBlock {
-    fn drop(&mut self) {
-        if !self.engine().is_here() {
-            return;
-        }
-        match &self.home {
-            Home::Pool { pool, region, block } => {
-                let last = self.uses().last();
-                pool.take_back(*region, *block, self.requested, self.span.bytes as usize, last);
-            }
-            Home::Host { import, .. } => {
-                if let Some(host) = self.host {
-                    import.forget(host);
-                }
-            }
-        }
-    }
 }

@@ -22,12 +22,13 @@ use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
-use super::block::Home;
+use super::block::HostHome;
 use super::planted::{Omission, omitted};
 use super::uses::{Numbers, Uses};
 use super::{DeviceBlock, Engine};
 use crate::backend::host::STEP;
 use crate::backend::{Slab, Span};
+use crate::heap;
 use crate::pool::MemoryPool;
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
@@ -40,7 +41,7 @@ pub(crate) struct Import {
     engine: Arc<Engine>,
     slab: Slab,
     start: usize,
-    faces: Mutex<BTreeMap<usize, Weak<DeviceBlock>>>,
+    faces: Mutex<BTreeMap<usize, Weak<FaceBlock>>>,
 }
 
 impl Import {
@@ -165,23 +166,37 @@ pub(crate) fn finish(pool: u64) -> bool {
 
 /// A block of host memory, as a device uses it. While it lives, so does the block.
 #[derive(Clone, Debug)]
-pub(crate) struct Face(Arc<DeviceBlock>);
+pub(crate) struct Face(Arc<FaceBlock>);
+
+/// What the handles of a face share.
+#[derive(Debug)]
+struct FaceBlock(DeviceBlock);
+
+impl Drop for FaceBlock {
+    fn drop(&mut self) {
+        if let (Some(home), Some(host)) = (&self.0.host_home, self.0.host)
+            && self.0.engine().is_here()
+        {
+            home.import.forget(host);
+        }
+    }
+}
 
 impl Deref for Face {
     type Target = DeviceBlock;
 
     fn deref(&self) -> &DeviceBlock {
-        &self.0
+        &self.0.0
     }
 }
 
 impl Drop for Face {
     fn drop(&mut self) {
-        let engine = self.0.engine();
-        if !engine.is_here() || self.0.is_idle() || omitted(Omission::HostBlockInUse) {
+        let engine = self.engine();
+        if !engine.is_here() || self.is_idle() || omitted(Omission::HostBlockInUse) {
             return;
         }
-        engine.keep(self.0.last_use(), Box::new(Arc::clone(&self.0)));
+        engine.keep(self.last_use(), Box::new(Arc::clone(&self.0)));
     }
 }
 
@@ -214,11 +229,11 @@ impl Face {
         };
         let mut faces = lock(&import.faces);
         if let Some(face) = faces.get(&start).and_then(Weak::upgrade)
-            && face.bytes() >= bytes
+            && face.0.bytes() >= bytes
         {
             return Some(Self(face));
         }
-        let block = Arc::new(DeviceBlock {
+        let block = Arc::new(FaceBlock(DeviceBlock {
             span: Span {
                 slab: import.slab.id,
                 offset: (start - import.start) as u64,
@@ -226,12 +241,19 @@ impl Face {
             },
             requested: bytes,
             host: Some(host),
-            uses: Mutex::new(Uses::default()),
-            home: Home::Host {
+            uses: Mutex::new(Uses::none()),
+            pool: NonNull::dangling(),
+            region: 0,
+            block: heap::Block {
+                offset: 0,
+                node: 0,
+                tag: heap::Tag::IDLE,
+            },
+            host_home: Some(HostHome {
                 import: Arc::clone(&import),
                 _keeper: keeper(),
-            },
-        });
+            }),
+        }));
         faces.insert(start, Arc::downgrade(&block));
         Some(Self(block))
     }

@@ -6,8 +6,10 @@
 //!                    work of several                      pending, until it is done
 //! ```
 //!
-//! - `engines.rs`: devices that are in use, and the public side; `ring.rs`: staging memory; `uses.rs`: which work uses a block; `region.rs`: a slab and its heap, with the tags; `engine.rs`: the device, and what has
-//!   to stay; `block.rs`: a block, and work on it; `place.rs`: where a request is served from, and what is tried before it
+//! - `engines.rs`: devices that are in use, and the public side; `engine.rs`: a device, and what has to stay; `ring.rs`: staging memory;
+//!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
+//! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
+//!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
@@ -15,6 +17,7 @@
 mod block;
 mod engine;
 mod engines;
+mod handle;
 mod import;
 mod lane;
 mod place;
@@ -29,6 +32,7 @@ mod uses;
 
 use std::sync::Arc;
 
+use self::handle::Room;
 use self::region::{GRANULE, Region};
 use self::uses::Numbers;
 use super::PoolStats;
@@ -40,6 +44,7 @@ pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
+pub(crate) use self::handle::PoolBlock;
 pub(crate) use self::import::{
     Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
     release as release_imports,
@@ -71,6 +76,8 @@ struct State {
     pending: Vec<Pending>,
     counters: Counters,
     committed: Usage,
+    /// Rooms for blocks to come.
+    spare: Vec<Room>,
 }
 
 #[derive(Debug)]
@@ -142,7 +149,9 @@ impl DevicePool {
         stats.total_committed_bytes = state.committed.total;
         (stats.reserved_bytes, stats.peak_reserved_bytes) = (stats.committed_bytes, stats.peak_committed_bytes);
         stats.total_reserved_bytes = stats.total_committed_bytes;
-        stats.side_bytes = size_of::<Self>() + state.regions.capacity() * size_of::<Option<Region>>();
+        stats.side_bytes = size_of::<Self>()
+            + state.regions.capacity() * size_of::<Option<Region>>()
+            + (state.counters.blocks.current + state.spare.len()) * size_of::<DeviceBlock>();
         for heap in state.regions.iter().flatten().map(Region::heap) {
             stats.side_bytes += heap.side_bytes();
             stats.free_runs += heap.free_runs();

@@ -6,27 +6,33 @@
 
 use std::sync::Arc;
 
-use super::block::Home;
+use super::handle::{Room, hold};
 use super::planted::{Omission, omitted};
 use super::region::{GRANULE, Region};
-use super::uses::{Numbers, Uses};
-use super::{DeviceBlock, DevicePool, Pending, State};
+use super::uses::Numbers;
+use super::{DevicePool, Pending, PoolBlock, State};
 use crate::backend::{QUEUES, Queue, Refusal, Slab, SlabKind, Span, Ticket};
 use crate::error::{Error, Result};
-use crate::heap::Block;
-use crate::sync::global::{Mutex, lock};
+use crate::heap::{Block, Tag};
+use crate::sync::global::lock;
 
 /// A slab is this long, and later ones longer, up to [`MOST`], so that a few suffice.
 const LEAST: u64 = 64 << 20;
 const MOST: u64 = 1 << 30;
+/// Rooms for blocks that a pool keeps.
+const SPARE: usize = 1 << 12;
 /// Alignments a pool of device memory can give: powers of two up to this.
 const MAX_ALIGNMENT: usize = 2 << 20;
 
 struct Found {
-    region: usize,
+    region: u32,
     slab: Slab,
-    block: Block,
-    behind: Option<Ticket>,
+    // A block's own fields: as one it would be moved with the bytes between them, for which the processor waits.
+    offset: u32,
+    node: u32,
+    tag: Tag,
+    /// Number 0: it is idle.
+    behind: Ticket,
 }
 
 /// What is asked for: bytes, and the granules that makes.
@@ -43,7 +49,8 @@ impl DevicePool {
     /// # Errors
     /// [`Error::OutOfMemory`] with the pool's figures; [`Error::InvalidArgument`] for an alignment that is no power of two up to
     /// 2 MiB; [`Error::DeviceLost`].
-    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize, alignment: usize, queue: Queue) -> Result<DeviceBlock> {
+    #[inline]
+    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize, alignment: usize, queue: Queue) -> Result<PoolBlock> {
         if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
             return Err(Error::InvalidArgument {
                 op: "allocate",
@@ -55,44 +62,49 @@ impl DevicePool {
         let units = u32::try_from((bytes.max(1) as u64).div_ceil(GRANULE)).map_err(|_| refused())?;
         let align = (alignment as u64 / GRANULE).max(1) as u32;
         let request = Request { bytes, units, align };
-        let at_once = self.state().find(request, &[queue]);
-        let found = match at_once {
-            Some(found) => found,
-            None => self.find_at_last(request, queue)?.ok_or_else(refused)?,
-        };
-        Ok(self.hand_out(&found, request))
+        let mut state = self.state();
+        if let Some(found) = state.find(self, request, &[queue]) {
+            let room = state.spare.pop();
+            drop(state);
+            return Ok(self.hand_out(found, request, room));
+        }
+        drop(state);
+        let found = self.find_at_last(request, queue)?.ok_or_else(refused)?;
+        Ok(self.hand_out(found, request, None))
     }
 
-    fn hand_out(self: &Arc<Self>, found: &Found, request: Request) -> DeviceBlock {
-        let offset = u64::from(found.block.offset) * GRANULE;
+    #[inline(always)] // else the block is copied from place to place
+    fn hand_out(self: &Arc<Self>, found: Found, request: Request, room: Option<Room>) -> PoolBlock {
+        let offset = u64::from(found.offset) * GRANULE;
         let span = Span {
             slab: found.slab.id,
             offset,
             bytes: u64::from(request.units) * GRANULE,
         };
         self.engine().backend().handed_out(span);
-        DeviceBlock {
-            home: Home::Pool {
-                pool: Arc::clone(self),
-                region: found.region,
-                block: found.block,
-            },
+        // SAFETY: the block lies within its slab.
+        let host = found.slab.host.map(|host| unsafe { host.add(offset as usize) });
+        PoolBlock::new(
+            room,
+            self,
+            (found.region, found.offset, found.node, found.tag),
             span,
-            requested: request.bytes,
-            // SAFETY: the block lies within its slab.
-            host: found.slab.host.map(|host| unsafe { host.add(offset as usize) }),
-            uses: Mutex::new(Uses::behind(found.behind)),
-        }
+            request.bytes,
+            host,
+            found.behind,
+        )
     }
 
     /// What is tried when no range is idle or the queue's own.
     #[cold]
-    fn find_at_last(&self, request: Request, queue: Queue) -> Result<Option<Found>> {
+    fn find_at_last(self: &Arc<Self>, request: Request, queue: Queue) -> Result<Option<Found>> {
         let done = self.engine().poll()?;
         {
             let mut state = self.state();
             state.reclaim(&done);
-            let found = state.find(request, &[queue]).or_else(|| state.find(request, &QUEUES));
+            let found = state
+                .find(self, request, &[queue])
+                .or_else(|| state.find(self, request, &QUEUES));
             if found.is_some() {
                 return Ok(found);
             }
@@ -104,12 +116,12 @@ impl DevicePool {
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
             let growing = lock(&self.growth);
-            let found = self.state().find(request, &QUEUES);
+            let found = self.state().find(self, request, &QUEUES);
             if found.is_some() {
                 return Ok(found);
             }
             if self.grow(request.units)? {
-                let found = self.state().find(request, &QUEUES);
+                let found = self.state().find(self, request, &QUEUES);
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -120,7 +132,7 @@ impl DevicePool {
             let done = self.engine().done();
             let mut state = self.state();
             state.reclaim(&done);
-            let found = state.find(request, &QUEUES);
+            let found = state.find(self, request, &QUEUES);
             let next = state.next_to_finish(&done);
             drop(state);
             match next {
@@ -172,7 +184,16 @@ impl DevicePool {
     }
 
     /// A block's range comes back, which work up to `last` may still use.
-    pub(super) fn take_back(&self, region: usize, block: Block, requested: usize, bytes: usize, last: Numbers) {
+    /// Whether it was the last live one.
+    pub(super) fn take_back(
+        &self,
+        region: u32,
+        block: Block,
+        requested: usize,
+        bytes: usize,
+        last: Numbers,
+        room: Room,
+    ) -> bool {
         let done = self.engine().done();
         let mut state = self.state();
         state.counters.remove_block(requested, bytes);
@@ -181,12 +202,17 @@ impl DevicePool {
         } else {
             last
         };
-        let freed = state.regions[region]
+        let freed = state.regions[region as usize]
             .as_mut()
             .is_some_and(|region| region.free(block, &last, &done));
         if !freed {
+            let region = region as usize;
             state.pending.push(Pending { region, block, last });
         }
+        if state.spare.len() < SPARE {
+            state.spare.push(room);
+        }
+        state.counters.blocks.current == 0
     }
 
     #[cold]
@@ -203,20 +229,29 @@ impl DevicePool {
 
 impl State {
     /// Hands out and counts a range that is idle, or that one of `queues` used last, the first first.
-    fn find(&mut self, request: Request, queues: &[Queue]) -> Option<Found> {
+    #[inline(always)]
+    fn find(&mut self, pool: &Arc<DevicePool>, request: Request, queues: &[Queue]) -> Option<Found> {
         let Request { bytes, units, align } = request;
         for &queue in queues {
             for (at, region) in self.regions.iter_mut().enumerate() {
                 let Some(region) = region else { continue };
-                let Some((block, behind)) = region.allocate(units, align, queue) else {
+                let Some((block, number)) = region.allocate(units, align, queue) else {
                     continue;
                 };
+                if self.counters.blocks.current == 0 {
+                    hold(pool);
+                }
                 self.counters.add_block(bytes, (u64::from(units) * GRANULE) as usize);
                 return Some(Found {
-                    region: at,
+                    region: at as u32,
                     slab: region.slab,
-                    block,
-                    behind: behind.filter(|_| !omitted(Omission::BehindOfReused)),
+                    offset: block.offset,
+                    node: block.node,
+                    tag: block.tag,
+                    behind: Ticket {
+                        queue,
+                        number: if omitted(Omission::BehindOfReused) { 0 } else { number },
+                    },
                 });
             }
         }

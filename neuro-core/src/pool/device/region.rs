@@ -6,7 +6,7 @@
 
 use super::planted::{Omission, omitted};
 use super::uses::Numbers;
-use crate::backend::{QUEUES, Queue, Slab, Ticket};
+use crate::backend::{QUEUES, Queue, Slab};
 use crate::heap::{Block, OffsetHeap, Tag};
 
 /// The unit of the heap, in bytes: blocks begin on one, and are as long as so many.
@@ -37,14 +37,12 @@ impl Region {
         &self.heap
     }
 
-    /// `units` units from ranges that `queue` used last, or that are idle; and the work that they are behind.
-    pub(super) fn allocate(&mut self, units: u32, align: u32, queue: Queue) -> Option<(Block, Option<Ticket>)> {
+    /// `units` units from ranges that `queue` used last, or that are idle; and the number of that queue's work that they are behind, 0 for none.
+    #[inline(always)]
+    pub(super) fn allocate(&mut self, units: u32, align: u32, queue: Queue) -> Option<(Block, u64)> {
         let block = self.heap.allocate(units, align, tag_of(queue))?;
-        let behind = (block.tag != Tag::IDLE).then(|| Ticket {
-            queue,
-            number: self.behind[queue as usize],
-        });
-        Some((block, behind))
+        let idle = block.tag == Tag::IDLE;
+        Some((block, if idle { 0 } else { self.behind[queue as usize] }))
     }
 
     /// Gives a block back behind the work `last`; false where several queues may still use it, with nothing changed.

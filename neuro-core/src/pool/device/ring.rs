@@ -17,8 +17,8 @@ use crate::error::Result;
 use crate::sync::global::{Mutex, lock};
 
 /// Bytes of a chunk (few in tests, which are about the borders), and chunks of a ring.
-pub(crate) const CHUNK: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
-const CHUNKS: usize = 4;
+pub(crate) const CHUNK: usize = if cfg!(test) { 16 << 10 } else { 1 << 20 };
+const CHUNKS: usize = 8;
 
 /// A part of the ring that is the caller's until he gives it back.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ fn pool(seed: u64, limit: u64) -> (Arc<DevicePool>, &'static Sim) {
     (DevicePool::new(engine, limit), sim)
 }
 
-fn take(pool: &Arc<DevicePool>, bytes: usize, queue: Queue) -> DeviceBlock {
+fn take(pool: &Arc<DevicePool>, bytes: usize, queue: Queue) -> PoolBlock {
     pool.allocate(bytes, 256, queue).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn random(state: &mut u64, below: usize) -> usize {
 fn program(seed: u64, limit: u64, steps: usize) -> Vec<String> {
     let (pool, sim) = pool(seed, limit);
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut blocks: Vec<(DeviceBlock, bool)> = Vec::new();
+    let mut blocks: Vec<(PoolBlock, bool)> = Vec::new();
     for step in 0..steps {
         let queue = QUEUES[random(&mut state, 3)];
         match random(&mut state, 8) {
@@ -274,7 +274,7 @@ fn a_forked_child_touches_no_lock() {
         unsafe { libc::alarm(20) };
         let refused = [
             matches!(pool.allocate(4, 256, Queue::Compute), Err(Error::DeviceLost { .. })),
-            crate::transfer::zero(&block).is_err(),
+            block.zero().is_err(),
             crate::transfer::download(&block, 0, &mut [0; 4]).is_err(),
             crate::transfer::upload(&[0; 4], &block).is_err(),
             public.trim(0) == 0 && public.stats().live_blocks == 0,
@@ -305,7 +305,7 @@ fn many_threads_share_a_pool() {
             let pool = &pool;
             scope.spawn(move || {
                 let mut state = thread + 99;
-                let mut last: Option<DeviceBlock> = None;
+                let mut last: Option<PoolBlock> = None;
                 for step in 0..300 {
                     let queue = QUEUES[random(&mut state, 3)];
                     let block = take(pool, 4 * (1 + random(&mut state, 5000)), queue);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::planted::{Omission, without};
-use super::{Access, DeviceBlock, DevicePool, Engine, submit, turn};
+use super::{Access, DeviceBlock, DevicePool, Engine, PoolBlock, submit, turn};
 use crate::backend::raw::{QueueTurn, SemaphoreValue};
 use crate::backend::sim::Sim;
 use crate::backend::{Op, QUEUES, Queue};
@@ -60,7 +60,7 @@ fn program(seed: u64, forgets: Forgets) -> Vec<String> {
     let engine = Arc::new(Engine::new(Device::Vulkan(0), sim));
     let pool = DevicePool::new(Arc::clone(&engine), 3 << 20);
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut blocks: Vec<DeviceBlock> = Vec::new();
+    let mut blocks: Vec<PoolBlock> = Vec::new();
     for step in 0..200u32 {
         let queue = QUEUES[random.below(3)];
         let theirs = random.below(2) == 0;
@@ -70,7 +70,7 @@ fn program(seed: u64, forgets: Forgets) -> Vec<String> {
                 continue;
             };
             blocks.push(block);
-            let fresh = &blocks[blocks.len() - 1];
+            let fresh: &DeviceBlock = &blocks[blocks.len() - 1];
             let op = Op::Fill {
                 to: fresh.part(0, fresh.bytes()),
                 value: step,
@@ -90,7 +90,7 @@ fn program(seed: u64, forgets: Forgets) -> Vec<String> {
         } else {
             let from = random.below(blocks.len());
             let to = (from + 1 + random.below(blocks.len() - 1)) % blocks.len();
-            let (from, to) = (&blocks[from], &blocks[to]);
+            let (from, to): (&DeviceBlock, &DeviceBlock) = (&blocks[from], &blocks[to]);
             let bytes = from.bytes().min(to.bytes());
             let op = Op::Copy {
                 from: from.part(0, bytes),

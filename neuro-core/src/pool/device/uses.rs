@@ -14,6 +14,12 @@ use crate::backend::{QUEUES, Queue, Ticket};
 /// Numbers of tickets by queue; 0 is before all work.
 pub(crate) type Numbers = [u64; QUEUES.len()];
 
+/// Before all work.
+const NOTHING: Ticket = Ticket {
+    queue: Queue::Compute,
+    number: 0,
+};
+
 /// The tickets that a piece of work waits for.
 pub(crate) type Waits = SmallVec<[Ticket; QUEUES.len()]>;
 
@@ -26,27 +32,40 @@ pub enum Access {
     Write,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Uses {
-    written: Option<Ticket>,
+    /// Number 0: nothing.
+    written: Ticket,
     read: Numbers,
 }
 
 impl Uses {
-    /// Of a block whose bytes were used up to `last` by others before.
-    pub(crate) fn behind(last: Option<Ticket>) -> Self {
+    /// Of a block whose bytes were used up to `last` by others before; number 0: by nobody.
+    #[inline]
+    pub(crate) fn behind(last: Ticket) -> Self {
         Self {
             written: last,
             read: Numbers::default(),
         }
     }
 
+    /// The same, where it stands.
+    #[inline]
+    pub(crate) fn begin_behind(&mut self, last: Ticket) {
+        self.written.queue = last.queue;
+        self.written.number = last.number;
+        self.read = Numbers::default();
+    }
+
+    /// Of a block that nobody uses.
+    pub(crate) fn none() -> Self {
+        Self::behind(NOTHING)
+    }
+
     /// Adds to `waits` what work of `queue` has to wait for.
     pub(crate) fn waits_of(&self, queue: Queue, access: Access, waits: &mut Waits) {
-        if let Some(ticket) = self.written
-            && !omitted(Omission::WaitForWrite)
-        {
-            add(waits, queue, ticket);
+        if !omitted(Omission::WaitForWrite) {
+            add(waits, queue, self.written);
         }
         if access == Access::Write && !omitted(Omission::WaitForReads) {
             for (other, &number) in QUEUES.iter().zip(&self.read) {
@@ -59,24 +78,22 @@ impl Uses {
     pub(crate) fn note(&mut self, ticket: Ticket, access: Access) {
         match access {
             Access::Read => self.read[ticket.queue as usize] = ticket.number,
-            Access::Write => *self = Uses::behind(Some(ticket)),
+            Access::Write => *self = Uses::behind(ticket),
         }
     }
 
     /// The last number of each queue that may still use the block.
     pub(crate) fn last(&self) -> Numbers {
         let mut last = self.read;
-        if let Some(ticket) = self.written {
-            let number = &mut last[ticket.queue as usize];
-            *number = ticket.number.max(*number);
-        }
+        let number = &mut last[self.written.queue as usize];
+        *number = self.written.number.max(*number);
         last
     }
 
     /// What the host has to wait for before it reads or writes.
     pub(crate) fn waits_of_host(&self, access: Access) -> Waits {
         let mut waits = Waits::new();
-        waits.extend(self.written);
+        waits.extend(Some(self.written).filter(|ticket| ticket.number > 0));
         if access == Access::Write {
             let readers = QUEUES.iter().zip(&self.read).filter(|(_, number)| **number > 0);
             waits.extend(readers.map(|(&queue, &number)| Ticket { queue, number }));
@@ -114,7 +131,7 @@ mod tests {
     #[test]
     fn reads_wait_for_the_write_and_writes_for_all() {
         use Queue::{Compute, Download, Upload};
-        let mut uses = Uses::default();
+        let mut uses = Uses::none();
         assert_eq!(waits(&uses, Compute, Access::Write), []);
         uses.note(ticket(Upload, 3), Access::Write);
         assert_eq!(waits(&uses, Upload, Access::Write), []);

@@ -1,0 +1,122 @@
+//! `PoolBlock`: the one handle of a block of a pool.
+//!
+//! What is known of the block lies in a room that its pool gives out again, so that the handle is one word, and neither taking nor
+//! giving back a block asks anybody for memory or moves anything around.
+//!
+//! Invariants:
+//! - H1: a room holds a block from `PoolBlock::new` until the drop of that handle; else it is among the pool's spare ones, or nobody's.
+//! - H2: while a block of it is live, the pool has one reference more, which is of all live blocks together: taken with the first,
+//!   under the pool's lock, and given up after the last.
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::{Arc, PoisonError};
+
+use super::uses::Uses;
+use super::{DeviceBlock, DevicePool};
+use crate::backend::{SlabId, Span, Ticket};
+use crate::heap;
+use crate::sync::global::Mutex;
+
+/// Where a block is written down, or was, or will be.
+pub(super) type Room = Box<DeviceBlock>;
+
+/// A block. Dropping it gives the range back at once, behind the work that uses it; it waits for nothing.
+#[derive(Debug)]
+pub(crate) struct PoolBlock(NonNull<DeviceBlock>);
+
+// SAFETY: the one owner of a `DeviceBlock`, which may be used and dropped on any thread.
+unsafe impl Send for PoolBlock {}
+// SAFETY: as above; a shared handle gives a shared block.
+unsafe impl Sync for PoolBlock {}
+
+impl PoolBlock {
+    /// A block that is live in `pool`, at `place`: its region, and the parts of its heap's block; and the other fields.
+    #[inline(always)]
+    pub(super) fn new(
+        room: Option<Room>,
+        pool: &Arc<DevicePool>,
+        place: (u32, u32, u32, heap::Tag),
+        span: Span,
+        requested: usize,
+        host: Option<NonNull<u8>>,
+        behind: Ticket,
+    ) -> Self {
+        let mut room = room.unwrap_or_else(fresh_room);
+        let block = &mut *room;
+        // Field by field: put together elsewhere and moved here as a whole, it takes three times as long (the processor waits when it
+        // reads what it has just written in other pieces).
+        // SAFETY: the pointer of a counted value is not null.
+        block.pool = unsafe { NonNull::new_unchecked(Arc::as_ptr(pool).cast_mut()) };
+        block.region = place.0;
+        (block.block.offset, block.block.node, block.block.tag) = (place.1, place.2, place.3);
+        block.span = span;
+        block.requested = requested;
+        block.host = host;
+        uses_of(block).begin_behind(behind);
+        Self(NonNull::from(Box::leak(room)))
+    }
+}
+
+fn uses_of(block: &mut DeviceBlock) -> &mut Uses {
+    block.uses.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cold]
+fn fresh_room() -> Room {
+    Box::new(DeviceBlock {
+        pool: NonNull::dangling(),
+        region: 0,
+        block: heap::Block {
+            offset: 0,
+            node: 0,
+            tag: heap::Tag::IDLE,
+        },
+        host_home: None,
+        span: Span {
+            slab: SlabId(0),
+            offset: 0,
+            bytes: 0,
+        },
+        requested: 0,
+        host: None,
+        uses: Mutex::new(Uses::none()),
+    })
+}
+
+impl Deref for PoolBlock {
+    type Target = DeviceBlock;
+
+    #[inline]
+    fn deref(&self) -> &DeviceBlock {
+        // SAFETY: the room holds a block (H1).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for PoolBlock {
+    fn drop(&mut self) {
+        // SAFETY: the room holds a block (H1), and this is its only handle.
+        let block = unsafe { self.0.as_mut() };
+        debug_assert!(block.host_home.is_none(), "a block without a pool");
+        let pool = block.pool;
+        // SAFETY: the pool has a reference as long as this block is live (H2).
+        let here = unsafe { pool.as_ref() };
+        if !here.engine().is_here() {
+            return; // the parent's, and so is the room
+        }
+        let last = uses_of(block).last();
+        let (region, place, requested, bytes) = (block.region, block.block, block.requested, block.span.bytes as usize);
+        // SAFETY: leaked in `new`, and this is the end of its only handle.
+        let room = unsafe { Box::from_raw(self.0.as_ptr()) };
+        if here.take_back(region, place, requested, bytes, last, room) {
+            // SAFETY: the reference of the live blocks, of which this was the last (H2): from `Arc::as_ptr`, and counted there.
+            drop(unsafe { Arc::from_raw(pool.as_ptr().cast_const()) });
+        }
+    }
+}
+
+/// Takes the reference of all live blocks (H2): with the pool's lock held, and one block live.
+pub(super) fn hold(pool: &Arc<DevicePool>) {
+    std::mem::forget(Arc::clone(pool));
+}
