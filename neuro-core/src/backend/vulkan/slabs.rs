@@ -17,9 +17,16 @@ use super::discover::{Found, Kind};
 use super::import::Importer;
 use super::record::Buffers;
 use super::refuse::Health;
-use crate::backend::{Facts, Op, Refusal, Slab, SlabId, SlabKind, Span};
+use super::share::Sharer;
+use crate::backend::{Facts, Identity, Op, Refusal, Slab, SlabId, SlabKind, Span};
 use crate::sync::global::{Mutex, lock};
 
+/// What buffers are for.
+pub(super) const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
+    vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
+        | vk::BufferUsageFlags::TRANSFER_DST.as_raw()
+        | vk::BufferUsageFlags::STORAGE_BUFFER.as_raw(),
+);
 /// What blocks begin on. Whatever a kernel or a copy wants is no more on the devices there are.
 const ALIGNMENT: u64 = 256;
 /// From this length on a slab has memory of its own.
@@ -32,20 +39,21 @@ const KEPT_EMPTY: u64 = vk::MAX_MEMORY_TYPES as u64;
 pub(super) struct Slabs {
     device: Device,
     facts: Facts,
-    max_memory_allocation_size: u64,
+    pub(super) max_memory_allocation_size: u64,
     max_memory_allocation_count: u64,
     /// Of the queues that use them.
     families: Vec<u32>,
     pub(super) importer: Option<Importer>,
+    pub(super) sharer: Option<Sharer>,
     /// `None` at the end.
     allocator: Mutex<Option<Allocator>>,
-    table: Mutex<Table>,
+    pub(super) table: Mutex<Table>,
 }
 
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     last: u64,
-    held: BTreeMap<SlabId, Held>,
+    pub(super) held: BTreeMap<SlabId, Held>,
 }
 
 pub(super) struct Held {
@@ -58,8 +66,12 @@ pub(super) struct Held {
 pub(super) enum Memory {
     /// The allocator's.
     Allocated(Allocation),
-    /// Memory of its own, and where the host reaches it.
-    Own(vk::DeviceMemory, NonNull<u8>),
+    /// Memory of its own, where the host reaches it, and whether others may import it.
+    Own {
+        memory: vk::DeviceMemory,
+        host: Option<NonNull<u8>>,
+        is_exported: bool,
+    },
 }
 
 // SAFETY: the address is a fact; who uses it proves that he may where he does so.
@@ -70,7 +82,9 @@ impl Memory {
     /// not cache takes many times as long to read.
     fn host(&self, kind: SlabKind) -> Option<NonNull<u8>> {
         let wanted = match kind {
-            SlabKind::Device => vk::MemoryPropertyFlags::HOST_COHERENT | vk::MemoryPropertyFlags::HOST_CACHED,
+            SlabKind::Device | SlabKind::Exported => {
+                vk::MemoryPropertyFlags::HOST_COHERENT | vk::MemoryPropertyFlags::HOST_CACHED
+            }
             SlabKind::Upload | SlabKind::Readback => vk::MemoryPropertyFlags::HOST_COHERENT,
         };
         match self {
@@ -78,7 +92,7 @@ impl Memory {
                 .mapped_ptr()
                 .filter(|_| memory.memory_properties().contains(wanted))
                 .map(NonNull::cast),
-            Memory::Own(_, host) => Some(*host),
+            Memory::Own { host, .. } => *host,
         }
     }
 }
@@ -103,6 +117,7 @@ impl Slabs {
             allocation_sizes: AllocationSizes::new(SHARED_MEMORY, SHARED_MEMORY),
         })
         .map_err(|error| error.to_string())?;
+        let sharer = Sharer::new(instance, device, found);
         Ok(Self {
             device: device.clone(),
             facts: Facts {
@@ -112,11 +127,16 @@ impl Slabs {
                 import_alignment: found.min_imported_host_pointer_alignment,
                 shares_memory: matches!(found.kind, Kind::Integrated | Kind::Software),
                 bind_alignment: found.min_storage_buffer_offset_alignment.max(4),
+                identity: sharer.is_some().then_some(Identity {
+                    device: found.uuid,
+                    driver: found.driver_uuid,
+                }),
             },
             max_memory_allocation_size: found.max_memory_allocation_size,
             max_memory_allocation_count: found.max_memory_allocation_count,
             families,
             importer: Importer::new(instance, device, found),
+            sharer,
             allocator: Mutex::new(Some(allocator)),
             table: Mutex::new(Table::default()),
         })
@@ -138,12 +158,26 @@ impl Slabs {
             return Err(Refusal::NoMemory);
         }
         let bytes = bytes.max(4).next_multiple_of(4);
-        let buffer = self.create_buffer(bytes, None, health)?;
-        match self.back(buffer, bytes, kind, health) {
-            Ok(memory) => {
-                let memory = Memory::Allocated(memory);
-                Ok(self.enter(Held { buffer, bytes, memory }, kind))
-            }
+        if kind == SlabKind::Exported {
+            return self.allocate_exported(bytes, health);
+        }
+        self.make(bytes, None, kind, health, |buffer| {
+            self.back(buffer, bytes, kind, health).map(Memory::Allocated)
+        })
+    }
+
+    /// A slab: a buffer of `bytes` bytes, behind which `back` puts memory.
+    pub(super) fn make(
+        &self,
+        bytes: u64,
+        external: Option<&mut vk::ExternalMemoryBufferCreateInfo<'_>>,
+        kind: SlabKind,
+        health: &Health,
+        back: impl FnOnce(vk::Buffer) -> Result<Memory, Refusal>,
+    ) -> Result<Slab, Refusal> {
+        let buffer = self.create_buffer(bytes, external, health)?;
+        match back(buffer) {
+            Ok(memory) => Ok(self.enter(Held { buffer, bytes, memory }, kind)),
             Err(refusal) => {
                 // SAFETY: nobody but this function has it.
                 unsafe { self.device.destroy_buffer(buffer, None) };
@@ -165,11 +199,7 @@ impl Slabs {
         };
         let mut info = vk::BufferCreateInfo::default()
             .size(bytes)
-            .usage(
-                vk::BufferUsageFlags::TRANSFER_SRC
-                    | vk::BufferUsageFlags::TRANSFER_DST
-                    | vk::BufferUsageFlags::STORAGE_BUFFER,
-            )
+            .usage(USAGE)
             .sharing_mode(mode)
             .queue_family_indices(&self.families);
         if let Some(external) = external {
@@ -195,7 +225,7 @@ impl Slabs {
             let own = table
                 .held
                 .values()
-                .filter(|held| matches!(held.memory, Memory::Own(..)));
+                .filter(|held| matches!(held.memory, Memory::Own { .. }));
             (table.held.len() as u64, own.count() as u64)
         };
         // The report is long, so it is asked for only when it may matter.
@@ -220,7 +250,7 @@ impl Slabs {
                 name: "slab",
                 requirements,
                 location: match kind {
-                    SlabKind::Device => MemoryLocation::GpuOnly,
+                    SlabKind::Device | SlabKind::Exported => MemoryLocation::GpuOnly,
                     SlabKind::Upload => MemoryLocation::CpuToGpu,
                     // Cached where the device has such memory, says the allocator: the host reads other memory very slowly.
                     SlabKind::Readback => MemoryLocation::GpuToCpu,
@@ -243,7 +273,7 @@ impl Slabs {
         Ok(memory)
     }
 
-    pub(super) fn enter(&self, held: Held, kind: SlabKind) -> Slab {
+    fn enter(&self, held: Held, kind: SlabKind) -> Slab {
         let (bytes, host) = (held.bytes, held.memory.host(kind));
         let mut table = lock(&self.table);
         table.last += 1;
@@ -277,7 +307,7 @@ impl Slabs {
                 debug_assert!(freed.is_ok(), "{freed:?}");
             }
             // SAFETY: its only buffer is gone.
-            Memory::Own(memory, _) => unsafe { self.device.free_memory(memory, None) },
+            Memory::Own { memory, .. } => unsafe { self.device.free_memory(memory, None) },
         }
     }
 
@@ -345,7 +375,7 @@ impl Slabs {
     }
 }
 
-fn is_not_there(slab: SlabId) -> Refusal {
+pub(super) fn is_not_there(slab: SlabId) -> Refusal {
     Refusal::Call {
         call: "submit",
         code: 0,

@@ -10,7 +10,7 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `planted.rs`: what tests leave out.
+//!   is refused; `share.rs`: memory that others share; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -24,6 +24,7 @@ mod place;
 mod planted;
 mod region;
 mod ring;
+mod share;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(all(test, not(loom)))]
@@ -38,7 +39,7 @@ use self::uses::Numbers;
 use super::PoolStats;
 use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
-use crate::sync::global::{Mutex, MutexGuard, lock};
+use crate::sync::global::{AtomicBool, Mutex, MutexGuard, lock};
 
 pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
@@ -54,6 +55,7 @@ pub(crate) use self::lane::{Landing, Way};
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
+pub(crate) use self::share::{Export, SharedBlock};
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
 
@@ -65,6 +67,8 @@ pub(crate) struct DevicePool {
     limit: u64,
     /// Held while the device is asked for a slab.
     growth: Mutex<()>,
+    /// Slabs are for others, too.
+    exports: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -95,6 +99,7 @@ impl DevicePool {
             engine,
             limit,
             growth: Mutex::default(),
+            exports: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
