@@ -1,24 +1,22 @@
 //! B11: memory that is exported and imported.
 
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use super::*;
 
-/// Files that the process has open, as a list of what they are.
-fn descriptors() -> Vec<std::path::PathBuf> {
-    let numbers = std::fs::read_dir("/proc/self/fd").unwrap();
-    let mut names: Vec<_> = numbers
-        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
-        .collect();
-    names.sort();
-    names
-}
-
-/// How many of the descriptors are for the same file as `fd`. Other tests open and close files of their own.
+/// How many descriptors the process has for the same file as `fd`. Other tests open and close files of their own.
 pub(crate) fn like(fd: impl AsFd) -> usize {
-    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).unwrap();
-    descriptors().into_iter().filter(|other| *other == name).count()
+    let file_of = |path: PathBuf| {
+        let facts = std::fs::metadata(path).ok();
+        facts.map(|facts| (facts.dev(), facts.ino()))
+    };
+    let ours = file_of(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into());
+    assert!(ours.is_some());
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    all.filter(|entry| file_of(entry.as_ref().unwrap().path()) == ours)
+        .count()
 }
 
 pub(crate) fn b11_exported_memory_is_one_for_all(backend: &dyn Backend) {
@@ -27,17 +25,17 @@ pub(crate) fn b11_exported_memory_is_one_for_all(backend: &dyn Backend) {
 
 /// B11 between two devices of one identity.
 pub(crate) fn b11_between(one: &dyn Backend, other: &dyn Backend) {
-    let null = File::open("/dev/null").unwrap();
-    let before = like(&null);
+    let no_memory = tempfile::tempfile().unwrap();
+    let before = like(&no_memory);
     if one.facts().identity.is_none() {
         let refused = one.allocate(BYTES, SlabKind::Exported).unwrap_err();
         assert!(matches!(refused, Refusal::Call { .. }), "{refused:?}");
         let slab = device_slab(one);
         assert!(matches!(one.export(slab.id), Err(Refusal::Call { .. })));
         // SAFETY: nobody takes it for memory.
-        let refused = unsafe { other.import_fd(null.as_fd(), BYTES) };
+        let refused = unsafe { other.import_fd(no_memory.as_fd(), BYTES) };
         assert!(matches!(refused, Err(Refusal::Call { .. })), "{refused:?}");
-        assert_eq!(like(&null), before);
+        assert_eq!(like(&no_memory), before);
         give_back(one, &slab);
         return;
     }
@@ -90,14 +88,14 @@ pub(crate) fn b11_between(one: &dyn Backend, other: &dyn Backend) {
     give_back(one, &plain);
     for _ in 0..3 {
         // SAFETY: no memory.
-        let refused = unsafe { other.import_fd(null.as_fd(), bytes) };
+        let refused = unsafe { other.import_fd(no_memory.as_fd(), bytes) };
         assert!(matches!(refused, Err(Refusal::Call { .. })), "{refused:?}");
         // SAFETY: as above.
-        assert!(unsafe { other.import_fd(null.as_fd(), 0) }.is_err());
+        assert!(unsafe { other.import_fd(no_memory.as_fd(), 0) }.is_err());
         // SAFETY: as above.
-        assert!(unsafe { other.import_fd(null.as_fd(), u64::MAX) }.is_err());
+        assert!(unsafe { other.import_fd(no_memory.as_fd(), u64::MAX) }.is_err());
     }
-    assert_eq!(like(&null), before, "descriptors of /dev/null");
+    assert_eq!(like(&no_memory), before, "descriptors of the file");
     let slab = one.allocate(BYTES, SlabKind::Exported).unwrap();
     let (fd, bytes) = one.export(slab.id).unwrap();
     let before = like(&fd);

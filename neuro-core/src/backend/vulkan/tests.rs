@@ -6,6 +6,7 @@ mod adopt;
 mod process;
 mod programs;
 mod raw;
+mod share;
 
 use std::sync::Once;
 

@@ -55,7 +55,7 @@ pub(crate) use self::lane::{Landing, Way};
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
-pub(crate) use self::share::{Export, SharedBlock};
+pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
 
