@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 18] = [
     "status",
     "version",
     "dtype",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 17] = [
     "contents",
     "dlpack",
     "safetensors",
+    "share",
     "vulkan",
     "function",
 ];
