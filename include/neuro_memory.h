@@ -869,7 +869,10 @@ neuro_status_t neuro_tensor_fill_i64(neuro_tensor_t *tensor, int64_t value);
 
 // `tensor` for a consumer that knows the structure from before DLPack 1.0. It shares the storage and keeps it alive. Give
 // `*out` to one consumer, or call its deleter once. A read-only tensor is `NEURO_EXCHANGE`: the old structure cannot say
-// that. So is one that is not on the cpu.
+// that.
+//
+// Of a tensor on a Vulkan device the structure says so (kDLVulkan), and its data pointer is no address and no handle: only this
+// copy of the library can take it, with `neuro_tensor_from_dlpack`. For others copy the tensor to the cpu first.
 neuro_status_t neuro_tensor_to_dlpack(const neuro_tensor_t *tensor,
                                       struct DLManagedTensor **out);
 
@@ -879,6 +882,8 @@ neuro_status_t neuro_tensor_to_dlpack_versioned(const neuro_tensor_t *tensor, st
 // A tensor over the memory of `managed`, which is taken over on success only: its deleter is called, on any thread, when
 // the last tensor that shares the memory is released. What cannot be taken (a device other than the CPU, an impossible
 // shape, strides that leave the address space) is `NEURO_EXCHANGE` and stays the caller's. Release `*out` once.
+//
+// Memory of a Vulkan device is taken where this copy of the library exported it; then the deleter is called at once.
 //
 // Caller: `managed` is NULL or a structure as DLPack defines it that no one took over before: a second import of the same one
 // cannot be told from a first. Its data is readable and writable until the deleter is called; `out` is NULL or writable.

@@ -58,6 +58,23 @@ vulkan_missing() {
     [ -n "$(find "${data[@]}" -name 'VkLayer_khronos_validation.json' 2>/dev/null)" ] || echo vulkan-validationlayers
 }
 
+# require_vulkan: from here on a test of Vulkan devices that cannot run fails instead of being SKIPPED, unless this is a machine that could
+# not have what it needs: CI installs it, and so does setup.sh for root where there is apt-get. Whether drivers work is the tests'
+# to say: one that is installed and shows no device is a failure, too.
+require_vulkan() {
+    local missing
+    missing=$(vulkan_missing | tr '\n' ' ')
+    case ${CI:-} in
+    '' | 0 | false)
+        if [ -n "$missing" ] && ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
+            return 0
+        fi
+        ;;
+    esac
+    export NEURO_REQUIRE_VULKAN=1
+    [ -z "$missing" ] || die "the tests of Vulkan devices have to run here, and these are missing: $missing" "    apt-get install -y $missing"
+}
+
 # skip WHAT WHY: a check that was not made. scripts/test.sh counts these lines.
 skip() { printf 'SKIPPED: %s: %s\n' "$1" "$2"; }
 

@@ -13,7 +13,10 @@ use crate::tensor::neuro_tensor_t;
 
 /// `tensor` for a consumer that knows the structure from before DLPack 1.0. It shares the storage and keeps it alive. Give
 /// `*out` to one consumer, or call its deleter once. A read-only tensor is `NEURO_EXCHANGE`: the old structure cannot say
-/// that. So is one that is not on the cpu.
+/// that.
+///
+/// Of a tensor on a Vulkan device the structure says so (kDLVulkan), and its data pointer is no address and no handle: only this
+/// copy of the library can take it, with `neuro_tensor_from_dlpack`. For others copy the tensor to the cpu first.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile; `out` is NULL or writable.
@@ -49,6 +52,8 @@ pub unsafe extern "C" fn neuro_tensor_to_dlpack_versioned(
 /// A tensor over the memory of `managed`, which is taken over on success only: its deleter is called, on any thread, when
 /// the last tensor that shares the memory is released. What cannot be taken (a device other than the CPU, an impossible
 /// shape, strides that leave the address space) is `NEURO_EXCHANGE` and stays the caller's. Release `*out` once.
+///
+/// Memory of a Vulkan device is taken where this copy of the library exported it; then the deleter is called at once.
 ///
 /// # Safety
 /// `managed` is NULL or a structure as DLPack defines it that no one took over before: a second import of the same one

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use neuro_core::{Device, DynTensor, Error, MemoryPool, Scalar};
+use neuro_core::{Device, DynTensor, MemoryPool, Scalar};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -108,19 +108,6 @@ pub(crate) fn pool_of<'a>(
 /// A device by its name.
 pub(crate) fn parse_device(device: &Bound<'_, PyAny>) -> PyResult<Device> {
     device.cast::<PyString>()?.to_str()?.parse().map_err(raise)
-}
-
-/// Refuses every device but the host, by name.
-pub(crate) fn check_device(device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    let Some(device) = device else { return Ok(()) };
-    let device = parse_device(device)?;
-    if device == Device::Cpu {
-        return Ok(());
-    }
-    Err(raise(Error::Unavailable {
-        what: format!("device {device}"),
-        reason: "only host memory is exchanged; use device=\"cpu\"".to_owned(),
-    }))
 }
 
 pub(crate) fn empty_in(

@@ -13,14 +13,14 @@ use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 
 use neuro_core::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned};
-use neuro_core::{Arc, Device, DeviceMemory, DynTensor};
+use neuro_core::{Arc, Device, DeviceMemory, DynTensor, MemoryPool};
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 use pyo3::{Borrowed, ffi, intern};
 
-use crate::create::check_device;
+use crate::create::parse_device;
 use crate::error::raise;
 use crate::tensor::{PyTensor, detached};
 
@@ -37,10 +37,10 @@ const CPU: (i32, i32) = (dlpack::DL_CPU, 0);
 
 #[pymethods]
 impl PyTensor {
-    /// The device type and number DLPack knows the memory by: (1, 0), the host.
+    /// The device type and number DLPack knows the memory by: (1, 0), the host; (7, n), Vulkan device n.
     fn __dlpack_device__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        if let Device::Vulkan(ordinal) = self.inner.device() {
-            return (DL_VULKAN, ordinal).into_pyobject(py);
+        if self.inner.device() != Device::Cpu {
+            return number_of(self.inner.device())?.into_pyobject(py);
         }
         static DEVICE: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
         let device = DEVICE.get_or_try_init(py, || CPU.into_pyobject(py).map(Bound::unbind))?;
@@ -48,8 +48,16 @@ impl PyTensor {
     }
 }
 
-/// DLPack's number of Vulkan.
-const DL_VULKAN: i32 = 7;
+/// The device type and number of a device.
+fn number_of(device: Device) -> PyResult<(i32, i32)> {
+    match device {
+        Device::Cpu => Ok(CPU),
+        Device::Vulkan(ordinal) if i32::try_from(ordinal).is_ok() => Ok((dlpack::DL_VULKAN, ordinal.cast_signed())),
+        device => refuse(format!(
+            "DLPack has no number for {device} here; call .to(\"cpu\") first"
+        )),
+    }
+}
 
 /// The arguments of `__dlpack__`: stream, max_version, dl_device, copy.
 pub(crate) type Request<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];
@@ -60,23 +68,8 @@ pub(crate) fn export<'py>(
     tensor: &DynTensor,
     [stream, max_version, dl_device, copy]: &Request<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
-    if let Some(stream) = stream
-        && stream.extract::<i64>().ok() != Some(-1)
-    {
-        return refuse(format!(
-            "stream {} means nothing for host memory; pass None",
-            stream.repr()?
-        ));
-    }
-    if let Some(device) = dl_device
-        && device.extract::<(i32, i32)>().ok() != Some(CPU)
-    {
-        return refuse(format!(
-            "device {} was asked for, but the tensor lies on {CPU:?}, the host",
-            device.repr()?
-        ));
-    }
+    check_stream(*stream, tensor.device())?;
+    let to_host = is_for_host(*dl_device, tensor.device())?;
     let versioned = match max_version {
         None => false,
         Some(version) => match major(version) {
@@ -84,17 +77,18 @@ pub(crate) fn export<'py>(
             None => return refuse(format!("max_version must be (major, minor), not {}", version.repr()?)),
         },
     };
-    let is_copy = match copy.map(|copy| copy.is_truthy()) {
-        None => false,
-        Some(Ok(copy)) => copy,
+    let copy = match copy.map(|copy| copy.is_truthy()) {
+        None => None,
+        Some(Ok(copy)) => Some(copy),
         Some(Err(_)) => return refuse("copy must be True, False or None".to_owned()),
     };
-    let copied;
-    let mut tensor = tensor;
-    if is_copy {
-        copied = detached(py, tensor.nbytes(), || tensor.copy())?;
-        tensor = &copied;
-    }
+    let (other, is_copy) = match (to_host, copy) {
+        (true, Some(false)) => (Some(mapped(py, tensor)?), false),
+        (true, _) => (Some(moved(py, tensor, Device::Cpu)?), true),
+        (false, Some(true)) => (Some(copied(py, tensor)?), true),
+        (false, _) => (None, false),
+    };
+    let tensor = other.as_ref().unwrap_or(tensor);
     if !versioned {
         return capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old);
     }
@@ -104,6 +98,63 @@ pub(crate) fn export<'py>(
         unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
     }
     capsule(py, managed.cast(), VERSIONED, drop_versioned)
+}
+
+/// Refuses a stream that means nothing for memory of `device`.
+fn check_stream(stream: Option<Borrowed<'_, '_, PyAny>>, device: Device) -> PyResult<()> {
+    let Some(stream) = stream else { return Ok(()) };
+    let why = match device {
+        // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
+        Device::Cpu if stream.extract::<i64>().ok() == Some(-1) => return Ok(()),
+        Device::Cpu => "means nothing for host memory",
+        _ => {
+            "means nothing for memory of a Vulkan device, which has no streams: what is done there is in order as it is"
+        }
+    };
+    refuse(format!("stream {} {why}; pass None", stream.repr()?))
+}
+
+/// Whether a tensor on another device is asked for on the host.
+fn is_for_host(wanted: Option<Borrowed<'_, '_, PyAny>>, device: Device) -> PyResult<bool> {
+    let Some(wanted) = wanted else { return Ok(false) };
+    let number = number_of(device)?;
+    match wanted.extract::<(i32, i32)>().ok() {
+        Some(wanted) if wanted == number => Ok(false),
+        Some(CPU) => Ok(true),
+        _ => refuse(format!(
+            "device {} was asked for, but the tensor lies on {number:?}, {}",
+            wanted.repr()?,
+            match device {
+                Device::Cpu => "the host".to_owned(),
+                device => format!("{device}; it can be had there, and on {CPU:?}, the host"),
+            }
+        )),
+    }
+}
+
+/// A copy on the device where it is.
+fn copied(py: Python<'_>, tensor: &DynTensor) -> PyResult<DynTensor> {
+    match tensor.device() {
+        Device::Cpu => detached(py, tensor.nbytes(), || tensor.copy()),
+        device => moved(py, tensor, device),
+    }
+}
+
+/// A copy on `device`, in its default pool. Never attached: it may wait for a device.
+fn moved(py: Python<'_>, tensor: &DynTensor, device: Device) -> PyResult<DynTensor> {
+    py.detach(|| tensor.to_pool(&MemoryPool::of_device(device)?))
+        .map_err(raise)
+}
+
+/// Memory of a device for the host where it lies, which is all that may be done without a copy.
+fn mapped(py: Python<'_>, tensor: &DynTensor) -> PyResult<DynTensor> {
+    match py.detach(|| tensor.map()) {
+        Err(error @ neuro_core::Error::Unavailable { .. }) => refuse(format!(
+            "copy=False was asked for on the host, which takes a copy from {}: {error}",
+            tensor.device()
+        )),
+        other => other.map_err(raise),
+    }
 }
 
 /// The major number of a `(major, minor)`.
@@ -180,12 +231,13 @@ unsafe fn free_unused(capsule: *mut ffi::PyObject, name: &'static CStr, free: im
     }
 }
 
-/// Tensor over the memory of `x`, an object with `__dlpack__` or a capsule. Shares unless `copy` is true.
+/// Tensor over the memory of `x`, an object with `__dlpack__` or a capsule. Shares unless `copy` is true, or the device another.
 ///
-/// Read-only where the producer says so, and where it cannot say (no max_version, as with JAX).
+/// Read-only where the producer says so, and where it cannot say (no max_version, as with JAX). Memory of a Vulkan device is
+/// taken from this library's own tensors.
 ///
-/// device: None or "cpu".
-/// copy: True copies into the default pool, False refuses to copy, None shares where it can.
+/// device: where the tensor is to be, "cpu" or "vulkan:0" and the like; None: where `x` is.
+/// copy: True copies into the device's default pool, False refuses to copy, None shares where it can.
 #[pyfunction]
 #[pyo3(signature = (x, *, device=None, copy=None))]
 pub(crate) fn from_dlpack(
@@ -194,19 +246,31 @@ pub(crate) fn from_dlpack(
     copy: Option<bool>,
 ) -> PyResult<PyTensor> {
     let py = x.py();
-    check_device(device)?;
-    let shared = match x.cast::<PyCapsule>() {
-        Ok(capsule) => take(capsule)?,
-        Err(_) => take(&ask(x, copy == Some(false))?)?,
+    let device = device.map(parse_device).transpose()?;
+    let (shared, is_copy) = match x.cast::<PyCapsule>() {
+        Ok(capsule) => (take(capsule)?, false),
+        Err(_) => {
+            let (capsule, is_copy) = ask(x, device, copy)?;
+            (take(&capsule)?, is_copy)
+        }
     };
-    if copy == Some(true) {
-        return detached(py, shared.nbytes(), || shared.copy()).map(PyTensor::from);
+    match device.filter(|&device| device != shared.device()) {
+        Some(device) if copy == Some(false) => refuse(format!(
+            "copy=False was asked for on {device}, which takes a copy from {}",
+            shared.device()
+        )),
+        Some(device) => moved(py, &shared, device).map(PyTensor::from),
+        None if copy == Some(true) && !is_copy => copied(py, &shared).map(PyTensor::from),
+        None => Ok(shared.into()),
     }
-    Ok(shared.into())
 }
 
-/// A capsule from the producer `x`: versioned where it knows how.
-fn ask<'py>(x: &Bound<'py, PyAny>, never_copy: bool) -> PyResult<Bound<'py, PyCapsule>> {
+/// A capsule from the producer `x`: versioned where it knows how. Whether it holds a copy on the host that the producer was asked for.
+fn ask<'py>(
+    x: &Bound<'py, PyAny>,
+    device: Option<Device>,
+    copy: Option<bool>,
+) -> PyResult<(Bound<'py, PyCapsule>, bool)> {
     let py = x.py();
     let Some(dlpack) = x.getattr_opt(intern!(py, "__dlpack__"))? else {
         return Err(PyTypeError::new_err(format!(
@@ -214,27 +278,35 @@ fn ask<'py>(x: &Bound<'py, PyAny>, never_copy: bool) -> PyResult<Bound<'py, PyCa
             x.get_type()
         )));
     };
-    if let Some(device) = x.getattr_opt(intern!(py, "__dlpack_device__"))? {
-        let device = device.call0()?;
-        let (kind, _): (i32, i32) = device.extract()?;
-        if !matches!(kind, dlpack::DL_CPU | dlpack::DL_CUDA_HOST) {
+    let mut to_host = false;
+    if let Some(at) = x.getattr_opt(intern!(py, "__dlpack_device__"))? {
+        let at = at.call0()?;
+        let (kind, _): (i32, i32) = at.extract()?;
+        let on_host = matches!(kind, dlpack::DL_CPU | dlpack::DL_CUDA_HOST);
+        to_host = !on_host && device == Some(Device::Cpu);
+        // Whether Vulkan's can be taken shows when it is looked at.
+        if !on_host && !to_host && kind != dlpack::DL_VULKAN {
             return refuse(format!(
-                "{} lies on device {device}, and only host memory (1, or 3 for pinned) is taken; move it to the CPU first",
+                "{} lies on device {at}, and only host memory (1, or 3 for pinned) and this library's own on Vulkan devices (7) are \
+                 taken; move it to the CPU first, or ask for it there with device=\"cpu\"",
                 x.get_type()
             ));
         }
     }
     let options = PyDict::new(py);
     options.set_item(intern!(py, "max_version"), NEWEST)?;
-    if never_copy {
-        options.set_item(intern!(py, "copy"), false)?;
+    if to_host {
+        options.set_item(intern!(py, "dl_device"), CPU)?;
+    }
+    if copy == Some(false) || (to_host && copy.is_some()) {
+        options.set_item(intern!(py, "copy"), copy)?;
     }
     let capsule = match dlpack.call((), Some(&options)) {
         // A producer from before these keywords.
         Err(error) if error.is_instance_of::<PyTypeError>(py) => dlpack.call0()?,
         other => other?,
     };
-    Ok(capsule.cast_into::<PyCapsule>()?)
+    Ok((capsule.cast_into::<PyCapsule>()?, to_host && copy == Some(true)))
 }
 
 /// Moves the struct out of a capsule (C1); on failure the capsule keeps it (C2).
@@ -262,7 +334,11 @@ fn take(capsule: &Bound<'_, PyCapsule>) -> PyResult<DynTensor> {
     let tensor = tensor.map_err(raise)?;
     // SAFETY: attached, a live capsule, a static name. It cannot fail on a valid capsule.
     unsafe { ffi::PyCapsule_SetName(raw, used.as_ptr()) };
-    if used == OLD_USED { frozen(tensor) } else { Ok(tensor) }
+    // Memory of a device is our own, and was not exported in the old form if it is read-only.
+    if used == OLD_USED && tensor.device() == Device::Cpu {
+        return frozen(tensor);
+    }
+    Ok(tensor)
 }
 
 /// The same elements, read-only. The old form cannot say whether its producer allows writing, and JAX's arrays, its most

@@ -14,8 +14,7 @@ mkdir -p "$work"
 # An impossible request must come back as NULL, as it does without the sanitizer.
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 
-# As in rust.sh.
-[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+require_vulkan
 
 for source in tests/c/*.c tests/c/asan/*.c; do
     need "$source" "a C test"

@@ -8,4 +8,5 @@ workspace=(--manifest-path bench/Cargo.toml --package neuro-replay --package ben
 cargo fmt "${workspace[@]}" --check
 cargo clippy --quiet --locked "${workspace[@]}" --all-targets -- -D warnings
 cargo test --quiet --locked "${workspace[@]}"
+require_vulkan
 bash scripts/bench.sh device --quick

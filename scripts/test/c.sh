@@ -4,8 +4,7 @@
 
 need tests/c/run.sh "the runner of the C tests"
 cargo build --quiet --locked -p neuro-capi
-# As in rust.sh.
-[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+require_vulkan
 export NM_LIB_DIR=$TARGET/debug
 sh tests/c/run.sh
 say "under valgrind"

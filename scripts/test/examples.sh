@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../lib.sh"
 
 # Where the examples of devices can run, they must.
-[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+require_vulkan
 
 count=0
 for source in examples/python/*.py; do
@@ -24,6 +24,7 @@ mkdir -p "$BUILD/examples"
 for source in examples/c/*.c; do
     need "$source" "a C example"
     if [ "$(basename "$source")" = vulkan.c ] && [ ! -e /usr/include/vulkan/vulkan_core.h ]; then
+        [ -z "${NEURO_REQUIRE_VULKAN:-}" ] || die "$source needs Vulkan's headers" "    apt-get install -y libvulkan-dev"
         skip "$source" "no Vulkan headers (Debian, Ubuntu: apt install libvulkan-dev)"
         continue
     fi

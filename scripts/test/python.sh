@@ -3,7 +3,6 @@
 . "$(dirname "$0")/../lib.sh"
 
 need tests/python "the Python tests"
-# As in rust.sh.
-[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+require_vulkan
 # -rs: a line for each skip, so that test.sh sees it.
 "$PYTHON" -m pytest -rs -p no:cacheprovider tests/python

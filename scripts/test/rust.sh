@@ -3,6 +3,6 @@
 . "$(dirname "$0")/../lib.sh"
 
 # Where the tests of Vulkan devices can run, they must: a skip would hide that they did not.
-[ -n "$(vulkan_missing)" ] || export NEURO_REQUIRE_VULKAN=1
+require_vulkan
 
 cargo test --locked --workspace

@@ -38,6 +38,6 @@ typedef struct DLManagedTensorVersioned {
     DLTensor dl_tensor;
 } DLManagedTensorVersioned;
 
-enum { DL_CPU = 1, DL_CUDA = 2, DL_INT = 0, DL_FLOAT = 2, DL_READ_ONLY = 1 };
+enum { DL_CPU = 1, DL_CUDA = 2, DL_VULKAN = 7, DL_INT = 0, DL_FLOAT = 2, DL_READ_ONLY = 1 };
 
 #endif

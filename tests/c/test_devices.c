@@ -283,11 +283,6 @@ static void the_processor_keeps_off(void) {
     CHECK_FAILS(neuro_tensor_copy(there, NULL, &out), NEURO_UNAVAILABLE, words);
     CHECK_FAILS(neuro_tensor_contiguous(turned, &out), NEURO_UNAVAILABLE, words);
     CHECK_FAILS(neuro_tensor_reshape(turned, 1, (int64_t[]){24}, &out), NEURO_UNAVAILABLE, words);
-    struct DLManagedTensor *old;
-    struct DLManagedTensorVersioned *versioned;
-    CHECK_FAILS(neuro_tensor_to_dlpack(there, &old), NEURO_EXCHANGE, "memory on vulkan:0 cannot be exported");
-    CHECK_FAILS(neuro_tensor_to_dlpack_versioned(there, &versioned), NEURO_EXCHANGE, "memory on vulkan:0 cannot be exported");
-    CHECK(old == NULL && versioned == NULL);
     neuro_safetensors_t *file;
     CHECK_FAILS(neuro_safetensors_save("device.safetensors", (const char *[]){"t"}, &there, 1), NEURO_UNAVAILABLE, words);
     CHECK(access("device.safetensors", F_OK) != 0);

@@ -54,6 +54,7 @@ fn device() -> Result<Device> {
 fn find(arm: &str) -> Option<Ability> {
     Some(match arm {
         "tensor" => blocks::ability::<blocks::Tensors>(),
+        "block" => blocks::ability::<blocks::Memory>(),
         "heap" => blocks::ability::<blocks::Heap>(),
         "gpu-allocator" => blocks::ability::<blocks::GpuAllocator>(),
         "none" => blocks::ability::<blocks::Nothing>(),
@@ -61,6 +62,7 @@ fn find(arm: &str) -> Option<Ability> {
         "staging loop, new buffer" => transfer::ability::<transfer::StagingLoop<true>>(),
         "memcpy" => transfer::ability::<transfer::Memcpy>(),
         "pageable" => transfer::ability::<transfer::Ours<transfer::Pageable>>(),
+        "gpu support" => transfer::ability::<transfer::Ours<transfer::GpuSupport>>(),
         "storm" => Ability {
             prepare: |_| Err("nothing here is timed".into()),
             tell: |fact| match fact {

@@ -27,6 +27,7 @@
 //!
 //! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
+pub(crate) mod budget;
 #[cfg(all(test, not(loom)))]
 mod contract;
 pub(crate) mod host;
@@ -43,6 +44,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
+use self::budget::Budget;
 use self::raw::{Adopt, NotAdopted, RawVulkan};
 use crate::device::Device;
 
@@ -130,6 +132,8 @@ pub(crate) struct Facts {
     pub(crate) alignment: u64,
     /// Longest slab.
     pub(crate) max_slab_bytes: u64,
+    /// The name of the limit that makes it so.
+    pub(crate) longest_by: &'static str,
     /// Memory that it has.
     pub(crate) memory_bytes: u64,
     /// What host memory begins on, and is as long as a multiple of, that can be imported; `None` if none can.
@@ -290,6 +294,11 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     /// # Errors
     /// [`Refusal::Lost`].
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal>;
+
+    /// How much of the device's own memory this process may have, where the driver says so. Asked anew each time.
+    fn budget(&self) -> Option<Budget> {
+        None
+    }
 
     /// What only Vulkan has.
     fn vulkan(&self) -> Option<&dyn RawVulkan> {

@@ -6,8 +6,8 @@ use std::ptr::{self, NonNull};
 use smallvec::SmallVec;
 
 use super::ffi::{
-    DL_CPU, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY, DLPACK_MAJOR_VERSION,
-    DLPACK_MINOR_VERSION, DLPackVersion, DLTensor,
+    DL_CPU, DL_VULKAN, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
+    DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION, DLPackVersion, DLTensor,
 };
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -15,13 +15,20 @@ use crate::memory::DeviceMemory;
 use crate::rc::Arc;
 use crate::tensor::DynTensor;
 
+/// What stands where the address would of memory that has none: in the first page, which no system maps, so that whoever follows it all
+/// the same faults at once, and neither reads nor writes what is not his. Not NULL, which consumers take for "no elements"; and a
+/// multiple of 256, as DLPack wants addresses to be.
+pub(super) const NOT_AN_ADDRESS: *mut c_void = ptr::without_provenance_mut(256);
+
 /// An export in one allocation: what the consumer sees, and what it points to.
 struct Exported<M> {
     managed: M,
     /// The shape, then the strides.
     numbers: SmallVec<[i64; 8]>,
-    #[expect(dead_code, reason = "kept for its drop, which gives the handle back (D1)")]
+    /// Kept for its drop, which gives the handle back (D1), and for who takes the export back in.
     storage: Arc<DeviceMemory>,
+    /// Bytes from the start of the storage to element `[0, 0, …]`.
+    offset: usize,
 }
 
 /// The tensor as the structure from before DLPack 1.0, which cannot say "read-only".
@@ -31,8 +38,10 @@ struct Exported<M> {
 /// The storage is exposed from then on: no borrow of its elements can be made afterwards. One made before goes on, so while
 /// a slice of them is borrowed, do not hand the result to anyone who may write.
 ///
+/// Memory of a Vulkan device can be taken in by this copy of the library alone ([`import`](super::import)), and is not exposed by that.
+///
 /// # Errors
-/// [`Error::Exchange`] for a read-only tensor, or one on a device whose exchange is not built.
+/// [`Error::Exchange`] for a read-only tensor, or one on a CUDA device.
 ///
 /// # Examples
 /// ```
@@ -55,7 +64,7 @@ pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
     hand_out(tensor, |dl_tensor| DLManagedTensor {
         dl_tensor,
         manager_ctx: ptr::null_mut(),
-        deleter: Some(delete),
+        deleter: Some(DELETE),
     })
 }
 
@@ -66,8 +75,10 @@ pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
 /// The storage is exposed from then on: no borrow of its elements can be made afterwards. One made before goes on, so while
 /// a slice of them is borrowed, do not hand the result to anyone who may write.
 ///
+/// Memory of a Vulkan device can be taken in by this copy of the library alone ([`import`](super::import)), and is not exposed by that.
+///
 /// # Errors
-/// [`Error::Exchange`] for a tensor on a device whose exchange is not built.
+/// [`Error::Exchange`] for a tensor on a CUDA device.
 pub fn export_versioned(tensor: &DynTensor) -> Result<NonNull<DLManagedTensorVersioned>> {
     let flags = if tensor.is_readonly() {
         DLPACK_FLAG_BITMASK_READ_ONLY
@@ -80,7 +91,7 @@ pub fn export_versioned(tensor: &DynTensor) -> Result<NonNull<DLManagedTensorVer
             minor: DLPACK_MINOR_VERSION,
         },
         manager_ctx: ptr::null_mut(),
-        deleter: Some(delete_versioned),
+        deleter: Some(DELETE_VERSIONED),
         flags,
         dl_tensor,
     })
@@ -88,17 +99,8 @@ pub fn export_versioned(tensor: &DynTensor) -> Result<NonNull<DLManagedTensorVer
 
 /// Builds the allocation and points its parts at one another.
 fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) -> Result<NonNull<M>> {
-    let device = match tensor.device() {
-        Device::Cpu => DLDevice {
-            device_type: DL_CPU,
-            device_id: 0,
-        },
-        device => {
-            return Err(Error::Exchange {
-                reason: format!("memory on {device} cannot be exported; copy the tensor to the cpu first"),
-            });
-        }
-    };
+    let device = device_of(tensor.device())?;
+    let has_address = tensor.device() == Device::Cpu;
     let mut numbers = SmallVec::with_capacity(2 * tensor.ndim());
     numbers.extend(tensor.shape().iter().map(|&dim| dim as i64));
     numbers.extend(tensor.strides().iter().map(|&stride| stride as i64));
@@ -107,8 +109,10 @@ fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) 
         managed: manage(DLTensor {
             data: if empty {
                 ptr::null_mut()
-            } else {
+            } else if has_address {
                 tensor.data_ptr().cast()
+            } else {
+                NOT_AN_ADDRESS
             },
             device,
             // At most 64.
@@ -120,8 +124,11 @@ fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) 
         }),
         numbers,
         storage: tensor.storage().clone(),
+        offset: tensor.data_ptr().addr() - tensor.storage().ptr().addr().get(),
     }));
-    tensor.storage().mark_exposed();
+    if has_address {
+        tensor.storage().mark_exposed();
+    }
     let whole: *mut Exported<M> = exported;
     // SAFETY: `whole` is the leaked box, which nobody else knows yet and which stays where it is. The numbers, inline or
     // not, stay with it, and there are `ndim` lengths before the strides.
@@ -134,14 +141,69 @@ fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) 
     }
 }
 
+/// DLPack's name of a device.
+fn device_of(device: Device) -> Result<DLDevice> {
+    let refuse = |reason| Err(Error::Exchange { reason });
+    let (device_type, ordinal) = match device {
+        Device::Cpu => (DL_CPU, 0),
+        Device::Vulkan(ordinal) => (DL_VULKAN, ordinal),
+        Device::Cuda(_) => {
+            return refuse(format!(
+                "memory on {device} cannot be exported; copy the tensor to the cpu first"
+            ));
+        }
+    };
+    match i32::try_from(ordinal) {
+        Ok(device_id) => Ok(DLDevice { device_type, device_id }),
+        Err(_) => refuse(format!(
+            "DLPack has no number for {device}; copy the tensor to the cpu first"
+        )),
+    }
+}
+
+/// An export of this library that has come back.
+pub(super) struct Origin<'a> {
+    pub(super) storage: &'a Arc<DeviceMemory>,
+    /// Bytes from the start of the storage to the element that was the first.
+    pub(super) offset: usize,
+    pub(super) device: DLDevice,
+}
+
 /// What the two structures have in common.
-trait Managed {
+pub(super) trait Managed: Sized {
+    fn tensor(&self) -> &DLTensor;
+
+    /// What it was made of, if this copy of the library made it.
+    fn origin(&self) -> Option<Origin<'_>>;
+
     fn point(&mut self, context: *mut c_void, shape: *mut i64, strides: *mut i64);
 }
 
 macro_rules! managed {
-    ($type:ty, $delete:ident) => {
+    ($type:ty, $delete:ident, $the_deleter:ident) => {
         impl Managed for $type {
+            fn tensor(&self) -> &DLTensor {
+                &self.dl_tensor
+            }
+
+            fn origin(&self) -> Option<Origin<'_>> {
+                self.deleter
+                    .filter(|&deleter| ptr::fn_addr_eq(deleter, $the_deleter))?;
+                // SAFETY: with that deleter, the context is the box that `hand_out` leaked (D4); it lives as long as the structure,
+                // and nobody writes to these parts of it.
+                unsafe {
+                    let exported = self.manager_ctx.cast::<Exported<$type>>();
+                    let storage = &*(&raw const (*exported).storage);
+                    let offset = (*exported).offset;
+                    let device = device_of(storage.device()).ok()?;
+                    Some(Origin {
+                        storage,
+                        offset,
+                        device,
+                    })
+                }
+            }
+
             fn point(&mut self, context: *mut c_void, shape: *mut i64, strides: *mut i64) {
                 self.manager_ctx = context;
                 self.dl_tensor.shape = shape;
@@ -157,8 +219,11 @@ macro_rules! managed {
             // SAFETY: the caller's promise: the structure is alive, and its context is the box that `hand_out` leaked.
             drop(unsafe { Box::from_raw((*managed).manager_ctx.cast::<Exported<$type>>()) });
         }
+
+        /// Its address, taken in one place, so that it can be compared: of a function there may be several.
+        static $the_deleter: unsafe extern "C" fn(*mut $type) = $delete;
     };
 }
 
-managed!(DLManagedTensor, delete);
-managed!(DLManagedTensorVersioned, delete_versioned);
+managed!(DLManagedTensor, delete, DELETE);
+managed!(DLManagedTensorVersioned, delete_versioned, DELETE_VERSIONED);

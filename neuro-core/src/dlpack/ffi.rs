@@ -9,6 +9,9 @@ pub const DL_CPU: i32 = 1;
 /// `kDLCUDAHost`: host memory that CUDA devices can reach too.
 pub const DL_CUDA_HOST: i32 = 3;
 
+/// `kDLVulkan`. DLPack does not say what the data pointer of such memory points to.
+pub const DL_VULKAN: i32 = 7;
+
 /// The version whose rules an export keeps.
 pub const DLPACK_MAJOR_VERSION: u32 = 1;
 /// The minor part of that version; since 1.2, `strides` is never NULL where there are dimensions.
@@ -23,7 +26,7 @@ pub const DLPACK_FLAG_BITMASK_IS_COPIED: u64 = 2;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DLDevice {
-    /// `kDLCPU` = 1, `kDLCUDA` = 2, `kDLCUDAHost` = 3, …
+    /// `kDLCPU` = 1, `kDLCUDA` = 2, `kDLCUDAHost` = 3, `kDLVulkan` = 7, …
     pub device_type: i32,
     /// Which one; 0 for the CPU.
     pub device_id: i32,

@@ -5,8 +5,9 @@ use std::slice;
 
 use smallvec::SmallVec;
 
+use super::export::{Managed, NOT_AN_ADDRESS};
 use super::ffi::{
-    DL_CPU, DL_CUDA_HOST, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
+    DL_CPU, DL_CUDA_HOST, DL_VULKAN, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
     DLPACK_MAJOR_VERSION, DLTensor,
 };
 use crate::device::Device;
@@ -22,9 +23,12 @@ const FIRST_PAGE: usize = 4096;
 
 /// Takes over a tensor in the structure from before DLPack 1.0. The memory is shared, not copied.
 ///
+/// Memory of a Vulkan device is taken where this copy of the library exported it: the tensor shares the storage, and the deleter is
+/// called at once.
+///
 /// # Errors
-/// [`Error::Exchange`], with the reason, for what this library cannot or will not take: a device other than CPU and
-/// CUDA-pinned host memory, an unknown element type, an impossible shape, strides that leave the address space, data that
+/// [`Error::Exchange`], with the reason, for what this library cannot or will not take: a device other than CPU, CUDA-pinned host
+/// memory, and Vulkan as above; an unknown element type, an impossible shape, strides that leave the address space, data that
 /// is NULL or unaligned. Nothing is consumed then: the caller still owns `managed`.
 ///
 /// # Safety
@@ -32,6 +36,11 @@ const FIRST_PAGE: usize = 4096;
 /// success. Its data is readable and writable until the deleter is called. The deleter may be called on any thread. Whoever
 /// else holds the data neither writes it while a safe function reads the tensor, nor touches it while one writes.
 pub unsafe fn import(managed: NonNull<DLManagedTensor>) -> Result<DynTensor> {
+    // SAFETY: the caller's promise: alive.
+    if unsafe { managed.as_ref() }.tensor().device.device_type == DL_VULKAN {
+        // SAFETY: forwarded contract.
+        return unsafe { take_back(managed) };
+    }
     // SAFETY: the caller's promise: alive, and as DLPack defines it.
     let described = unsafe { Described::read(&managed.as_ref().dl_tensor)? };
     // SAFETY: the caller's promise; nothing can fail from here on (D3).
@@ -54,6 +63,11 @@ pub unsafe fn import_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Re
             version.major, version.minor
         )));
     }
+    // SAFETY: the caller's promise: alive, and its layout is known.
+    if unsafe { managed.as_ref() }.tensor().device.device_type == DL_VULKAN {
+        // SAFETY: forwarded contract. The storage itself knows whether it is read-only.
+        return unsafe { take_back(managed) };
+    }
     // SAFETY: the caller's promise: alive, and as DLPack 1 defines it.
     let (described, flags) = unsafe {
         let managed = managed.as_ref();
@@ -61,6 +75,61 @@ pub unsafe fn import_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Re
     };
     // SAFETY: the caller's promise; nothing can fail from here on (D3).
     Ok(unsafe { described.take(flags & DLPACK_FLAG_BITMASK_READ_ONLY != 0, Foreign(managed)) })
+}
+
+/// Takes back a tensor on a Vulkan device that this copy of the library exported.
+///
+/// # Errors
+/// [`Error::Exchange`] for one of anybody else's, or one that was changed into what it cannot be.
+///
+/// # Safety
+/// As [`import`].
+unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>) -> Result<DynTensor> {
+    // SAFETY: the caller's promise: alive.
+    let whole = unsafe { managed.as_ref() };
+    let tensor = whole.tensor();
+    let Some(origin) = whole.origin() else {
+        return Err(refuse(format!(
+            "the data lies on DLPack device type {DL_VULKAN} (Vulkan, id {}), and another library exported it, or another copy of this \
+             one: what its data pointer means only that one knows; have it copy the data to the CPU (dl_device 1, 0) first",
+            tensor.device.device_id
+        )));
+    };
+    let dtype = dtype_of(tensor)?;
+    // SAFETY: forwarded contract.
+    let geometry = unsafe { geometry(tensor, dtype)? };
+    // Who handed it on may have cut it; but not where it lies.
+    let is_there = tensor.data == NOT_AN_ADDRESS || geometry.is_empty();
+    let offset = usize::try_from(tensor.byte_offset)
+        .ok()
+        .and_then(|more| origin.offset.checked_add(more))
+        .filter(|_| is_there && tensor.device == origin.device);
+    let Some(offset) = offset else {
+        return Err(refuse(format!(
+            "an export of this library was changed on its way: it is on {} now, at {:?} + {}; hand it on as it is",
+            tensor.device.device_id, tensor.data, tensor.byte_offset
+        )));
+    };
+    // SAFETY: elements of the storage that was exported, as initialised as they were.
+    let taken = unsafe { DynTensor::from_memory("from_dlpack", origin.storage.clone(), offset, geometry, dtype) };
+    let taken = taken.map_err(|error| refuse(error.to_string()))?;
+    // SAFETY: the caller's promise; nothing can fail from here on (D3).
+    drop(Foreign(managed));
+    Ok(taken)
+}
+
+/// # Errors
+/// [`Error::Exchange`] for an element type that this library does not have.
+fn dtype_of(tensor: &DLTensor) -> Result<DType> {
+    tensor.dtype.to_dtype().ok_or_else(|| {
+        refuse(format!(
+            "element type code {}, {} bits, {} lanes is not known here; known are {}",
+            tensor.dtype.code,
+            tensor.dtype.bits,
+            tensor.dtype.lanes,
+            DType::names()
+        ))
+    })
 }
 
 /// A foreign tensor, checked.
@@ -86,15 +155,7 @@ impl Described {
                 tensor.device.device_type, tensor.device.device_id
             )));
         }
-        let dtype = tensor.dtype.to_dtype().ok_or_else(|| {
-            refuse(format!(
-                "element type code {}, {} bits, {} lanes is not known here; known are {}",
-                tensor.dtype.code,
-                tensor.dtype.bits,
-                tensor.dtype.lanes,
-                DType::names()
-            ))
-        })?;
+        let dtype = dtype_of(tensor)?;
         // SAFETY: the caller's promise.
         let geometry = unsafe { geometry(tensor, dtype)? };
         Self::place(tensor, geometry, dtype)

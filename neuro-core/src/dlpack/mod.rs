@@ -2,6 +2,11 @@
 //!
 //! `ffi` is the C layout, `export` hands our tensors out, `import` takes foreign ones in.
 //!
+//! Memory of a Vulkan device (kDLVulkan) goes out and comes back in within one copy of this library, and no further: DLPack does not say
+//! what the data pointer of such memory points to, and no two libraries agree (one points to an object of its own with the buffer
+//! in it). So ours holds [`NOT_AN_ADDRESS`](export::NOT_AN_ADDRESS), which nobody can take for more than it is, and what comes in is
+//! known by its deleter alone (D4).
+//!
 //! Invariants:
 //! - D1: an exported tensor holds a handle to its storage until its deleter is called; the deleter may be called on any
 //!   thread, and touches nothing but that handle.
@@ -9,8 +14,10 @@
 //!   that was borrowed before is not ended by it; whoever holds one must not hand the export to anyone who may write.
 //! - D3: import checks everything before it takes anything: on an error the foreign tensor is untouched and its deleter
 //!   uncalled; on success the deleter is called once, when the last handle is dropped.
+//! - D4: a structure whose deleter is that of this file's exports has a context that this file made, since the deleter takes it for
+//!   one. So an export is known again without a look at anything that a stranger may have put there.
 //!
-//! Absent on purpose: Python capsules and their names (the Python module), streams (devices), and kDLVulkan.
+//! Absent on purpose: Python capsules and their names (the Python module), and streams: Vulkan has none that libraries share.
 
 mod export;
 mod ffi;
@@ -20,7 +27,7 @@ mod tests;
 
 pub use export::{export, export_versioned};
 pub use ffi::{
-    DL_CPU, DL_CUDA_HOST, DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned,
+    DL_CPU, DL_CUDA_HOST, DL_VULKAN, DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned,
     DLPACK_FLAG_BITMASK_IS_COPIED, DLPACK_FLAG_BITMASK_READ_ONLY, DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION,
     DLPackVersion, DLTensor,
 };

@@ -56,10 +56,9 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-use self::device::DevicePool;
+use self::device::PoolOwner;
 use self::options::Options;
 use self::pending::Pending;
 use self::record::{BlockWord, GRANULE};
@@ -120,7 +119,7 @@ struct Inner {
     /// Where the registry keeps it; read and written under the registry's lock.
     slot: AtomicUsize,
     /// The pool of a device's memory that this stands for: then nothing else here is used.
-    device: Option<Arc<DevicePool>>,
+    device: Option<PoolOwner>,
 }
 
 impl Inner {
@@ -178,7 +177,7 @@ impl MemoryPool {
         GLOBAL.get_or_init(MemoryPool::unlimited)
     }
 
-    fn make(limit: Option<usize>, device: Option<Arc<DevicePool>>) -> Self {
+    fn make(limit: Option<usize>, device: Option<PoolOwner>) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let inner = Box::new(Inner {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),

@@ -58,7 +58,7 @@ impl DynTensor {
     }
 
     /// A tensor of the host as one of a device that can use its bytes as if they were in its own memory.
-    pub(super) fn shared_by(&self, engine: &std::sync::Arc<Engine>) -> Option<Self> {
+    pub(crate) fn shared_by(&self, engine: &std::sync::Arc<Engine>) -> Option<Self> {
         let facts = engine.backend().facts();
         let fits = facts.shares_memory
             && self.is_contiguous()

@@ -226,7 +226,7 @@ impl DynTensor {
         }
     }
 
-    fn send_async(&self, to: &std::sync::Arc<DevicePool>) -> Result<Transfer> {
+    fn send_async(&self, to: &DevicePool) -> Result<Transfer> {
         self.check_host("to_device_async")?;
         let geometry = Geometry::contiguous("to_device_async", self.shape(), self.dtype)?;
         let block = to.allocate(self.nbytes(), 1, Queue::Upload)?;

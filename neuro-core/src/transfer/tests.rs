@@ -3,13 +3,13 @@
 use super::*;
 use crate::backend::sim::Sim;
 use crate::device::Device;
-use crate::pool::device::{DevicePool, Engine, PoolBlock, without};
+use crate::pool::device::{DevicePool, Engine, PoolBlock, PoolOwner, without};
 use std::sync::Arc;
 
-fn pool(seed: u64) -> (Arc<DevicePool>, &'static Sim) {
+fn pool(seed: u64) -> (PoolOwner, &'static Sim) {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
     let engine = Arc::new(Engine::new(Device::Vulkan(0), sim));
-    (DevicePool::new(engine, 4 << 20), sim)
+    (DevicePool::make(engine, 4 << 20), sim)
 }
 
 fn pattern(bytes: usize, salt: u8) -> Vec<u8> {
@@ -18,7 +18,7 @@ fn pattern(bytes: usize, salt: u8) -> Vec<u8> {
         .collect()
 }
 
-fn take(pool: &Arc<DevicePool>, bytes: usize) -> PoolBlock {
+fn take(pool: &DevicePool, bytes: usize) -> PoolBlock {
     pool.allocate(bytes, 256, Queue::Upload).unwrap()
 }
 
@@ -73,7 +73,7 @@ fn omissions_are_found() {
         (Omission::NoteWrite, true),
     ] {
         let run = |seed| {
-            without(omission, || round_trip(seed, 5 * CHUNK + 4, visible))
+            without(omission, || round_trip(seed, 10 * CHUNK + 4, visible))
                 .into_iter()
                 .next()
         };

@@ -5,7 +5,6 @@ from types import EllipsisType, TracebackType
 from typing import (
     Any,
     Final,
-    Literal,
     Never,
     Protocol,
     Self,
@@ -289,7 +288,7 @@ def full(
 def asarray(object: _Exchangeable, *, copy: bool | None = None) -> Tensor: ...
 def from_buffer(object: Buffer, dtype: _DType = None, shape: _Shape | None = None) -> Tensor: ...
 def from_dlpack(
-    x: _SupportsDLPack | CapsuleType, *, device: Literal["cpu"] | None = None, copy: bool | None = None
+    x: _SupportsDLPack | CapsuleType, *, device: str | None = None, copy: bool | None = None
 ) -> Tensor: ...
 def default_pool() -> MemoryPool: ...
 def stats() -> PoolStats: ...

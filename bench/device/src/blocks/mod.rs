@@ -1,6 +1,6 @@
 //! Device memory handed out and taken back, by us and by a peer, each called directly.
 //!
-//! - `ours.rs`: tensors of a pool of the device, and the heap inside such a pool.
+//! - `ours.rs`: blocks and tensors of a pool of the device, and the heap inside such a pool.
 //! - `peers.rs`: gpu-allocator; and nothing, the cost of the loop.
 //! - `replace.rs`: the random program; `single.rs`: single pairs, and the worst of them; `many.rs`: tensors by the thousand.
 
@@ -13,7 +13,7 @@ mod single;
 use bench_worker::{Result, Solo};
 use neuro_core::Device;
 
-pub use ours::{Heap, Tensors};
+pub use ours::{Heap, Memory, Tensors};
 pub use peers::{GpuAllocator, Nothing};
 pub use single::Case;
 

@@ -2,7 +2,7 @@
 
 use bench_worker::Result;
 use neuro_core::heap::{Block, OffsetHeap, Tag};
-use neuro_core::{DType, Device, DynTensor, MemoryPool};
+use neuro_core::{DType, Device, DeviceMemory, DynTensor, Init, MemoryPool};
 
 use super::Blocks;
 
@@ -27,6 +27,31 @@ impl Blocks for Tensors {
 
     #[inline]
     fn free(&mut self, block: DynTensor) {
+        drop(block);
+    }
+
+    fn pieces(&self) -> usize {
+        self.0.stats().regions
+    }
+}
+
+/// The same without shape and dtype.
+pub struct Memory(MemoryPool);
+
+impl Blocks for Memory {
+    type Block = DeviceMemory;
+
+    fn new(device: Device) -> Result<Self> {
+        Ok(Self(MemoryPool::new_gpu(device, LIMIT)?))
+    }
+
+    #[inline]
+    fn allocate(&mut self, bytes: u32) -> Option<DeviceMemory> {
+        DeviceMemory::from_pool(&self.0, bytes as usize, None, Init::Uninit).ok()
+    }
+
+    #[inline]
+    fn free(&mut self, block: DeviceMemory) {
         drop(block);
     }
 

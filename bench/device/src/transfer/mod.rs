@@ -14,7 +14,7 @@ use neuro_core::Device;
 use serde::Deserialize;
 
 pub use by_hand::{Memcpy, StagingLoop};
-pub use ours::{HOSTS, Ours, Pageable};
+pub use ours::{GpuSupport, HOSTS, Ours, Pageable};
 
 use crate::{Ability, Fact, Spec, describe, device};
 

@@ -12,10 +12,13 @@ pub trait Host: 'static {
     /// # Errors
     /// Where there is none of it.
     fn pool() -> Result<MemoryPool>;
+
+    /// Whether a device may use the bytes where they lie, instead of a copy in a pool of its own.
+    const IN_PLACE: bool;
 }
 
 /// All kinds, for who uses one after the other.
-pub const HOSTS: &[fn() -> Result<MemoryPool>] = &[Pageable::pool];
+pub const HOSTS: &[fn() -> Result<MemoryPool>] = &[Pageable::pool, GpuSupport::pool];
 
 /// As it comes.
 pub struct Pageable;
@@ -24,6 +27,21 @@ impl Host for Pageable {
     fn pool() -> Result<MemoryPool> {
         Ok(MemoryPool::unlimited())
     }
+
+    const IN_PLACE: bool = false;
+}
+
+/// Of a pool that devices reach.
+pub struct GpuSupport;
+
+impl Host for GpuSupport {
+    fn pool() -> Result<MemoryPool> {
+        let pool = MemoryPool::unlimited().with_gpu_support(true);
+        pool.gpu_support()?;
+        Ok(pool)
+    }
+
+    const IN_PLACE: bool = true;
 }
 
 /// Tensors in host memory of kind `H` and on the device.
@@ -49,19 +67,29 @@ impl<H: Host> Copier for Ours<H> {
     }
 
     fn source(&mut self) -> Result<&mut [u8]> {
+        // They may be the same bytes, which nobody else has while they are written.
+        (self.there, self.back) = (None, None);
         Ok(self.source.as_mut_slice()?)
     }
 
     fn up(&mut self) -> Result<()> {
         self.there = None;
-        self.there = Some(self.source.to_pool(&self.pools.1)?);
+        let there = match H::IN_PLACE {
+            true => self.source.to_device(self.pools.1.device()),
+            false => self.source.to_pool(&self.pools.1),
+        };
+        self.there = Some(there?);
         Ok(())
     }
 
     fn down(&mut self) -> Result<()> {
         self.back = None;
         let there = self.there.as_ref().ok_or("nothing is there")?;
-        self.back = Some(there.to_pool(&self.pools.0)?);
+        let back = match H::IN_PLACE {
+            true if there.data_ptr() == self.source.data_ptr() => there.to_device(Device::Cpu),
+            _ => there.to_pool(&self.pools.0),
+        };
+        self.back = Some(back?);
         Ok(())
     }
 
@@ -69,6 +97,7 @@ impl<H: Host> Copier for Ours<H> {
     fn settle(&mut self) -> Result<()> {
         if let Some(there) = &self.there {
             there.slice(0, 0, 1, 1)?.to_pool(&self.pools.0)?;
+            there.synchronize()?;
         }
         Ok(())
     }

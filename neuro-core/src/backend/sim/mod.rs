@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use self::clock::{Clock, Event, HOST, Shadow, Use};
 use self::memory::Memory;
+use super::budget::Budget;
 use super::raw::RawVulkan;
 use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::lock;
@@ -35,6 +36,8 @@ struct State {
     last_slab: u64,
     used: u64,
     limit: u64,
+    /// Bytes that it says one may have; `None`: it does not say.
+    budget: Option<u64>,
     queues: [Line; QUEUES.len()],
     host: Clock,
     random: u64,
@@ -79,6 +82,7 @@ impl Sim {
             facts: Facts {
                 alignment: 256,
                 max_slab_bytes: 1 << 30,
+                longest_by: "the simulated limit",
                 memory_bytes: 1 << 30,
                 import_alignment: Some(4096),
                 shares_memory: false,
@@ -90,6 +94,7 @@ impl Sim {
                 last_slab: 0,
                 used: 0,
                 limit: 1 << 30,
+                budget: None,
                 queues: Default::default(),
                 host: Clock::default(),
                 random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -214,6 +219,10 @@ impl Backend for Sim {
         let bytes = bytes.next_multiple_of(8);
         state.last_slab += 1;
         state.used += bytes;
+        if kind == SlabKind::Device && state.budget.is_some_and(|budget| state.used > budget) {
+            let finding = format!("{} B are used, beyond the budget {:?}", state.used, state.budget);
+            state.findings.push(finding);
+        }
         let id = SlabId(state.last_slab);
         let mut memory = Memory::new(bytes);
         let reached = kind != SlabKind::Device || state.visible;
@@ -301,6 +310,12 @@ impl Backend for Sim {
         }
         state.host_sees(ticket);
         Ok(())
+    }
+
+    fn budget(&self) -> Option<Budget> {
+        let state = self.state();
+        let used = state.used;
+        state.budget.map(|bytes| Budget { bytes, used })
     }
 
     fn vulkan(&self) -> Option<&dyn RawVulkan> {

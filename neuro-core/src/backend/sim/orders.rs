@@ -1,7 +1,7 @@
 //! What tests ask of the simulated device, and what they order it to do.
 
 use super::{Calls, Sim};
-use crate::backend::Queue;
+use crate::backend::{Facts, Queue};
 
 impl Sim {
     /// What was wrong so far.
@@ -13,9 +13,19 @@ impl Sim {
         self.state().calls
     }
 
+    /// What the device is said to be, before it is used.
+    pub(crate) fn facts_mut(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
+
     /// The device has so much memory.
     pub(crate) fn set_limit(&self, bytes: u64) {
         self.state().limit = bytes;
+    }
+
+    /// The device says that one may have so much of its memory, or nothing. To take more is wrong.
+    pub(crate) fn set_budget(&self, bytes: Option<u64>) {
+        self.state().budget = bytes;
     }
 
     /// The n-th call from now that can be refused is; 0: none.

@@ -195,7 +195,11 @@ pub(super) fn look_at(instance: &Instance, physical: vk::PhysicalDevice, most: u
         kind: Kind::of(plain.device_type),
         uuid: ids.device_uuid,
         driver_uuid: ids.driver_uuid,
-        heaps: heaps(instance, physical, &extensions, packed),
+        heaps: heaps(
+            instance,
+            physical,
+            packed >= vk::API_VERSION_1_1 && extensions.has(ext::memory_budget::NAME),
+        ),
         max_memory_allocation_size: or_endless(maintenance.max_memory_allocation_size),
         max_buffer_size: or_endless(buffers.max_buffer_size),
         max_storage_buffer_range: plain.limits.max_storage_buffer_range.into(),
@@ -213,9 +217,9 @@ pub(super) fn look_at(instance: &Instance, physical: vk::PhysicalDevice, most: u
     }
 }
 
-fn heaps(instance: &Instance, physical: vk::PhysicalDevice, extensions: &Extensions, api: u32) -> Vec<MemoryHeap> {
+/// The device's memory at this moment. `has_budget`: it knows VK_EXT_memory_budget, which need not be switched on to be asked.
+pub(super) fn heaps(instance: &Instance, physical: vk::PhysicalDevice, has_budget: bool) -> Vec<MemoryHeap> {
     let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
-    let has_budget = api >= vk::API_VERSION_1_1 && extensions.has(ext::memory_budget::NAME);
     let memory = if has_budget {
         let mut all = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
         // SAFETY: `physical` is of `instance`; the device knows the structure that is chained, which lives in this function.
@@ -238,14 +242,24 @@ fn heaps(instance: &Instance, physical: vk::PhysicalDevice, extensions: &Extensi
         .collect()
 }
 
+/// The heap that tensors lie in: the largest of the device's own.
+pub(super) fn own_heap(heaps: &[MemoryHeap]) -> Option<&MemoryHeap> {
+    heaps.iter().min_by_key(|heap| Reverse((heap.device_local, heap.bytes)))
+}
+
 impl Found {
-    /// Bytes of the longest slab.
-    pub(super) fn longest_slab(&self) -> u64 {
-        let heaps = self.heaps.iter().map(|heap| (heap.device_local, heap.bytes));
-        let largest = heaps.min_by_key(|&(local, bytes)| Reverse((local, bytes)));
-        let heap = largest.map_or(0, |(_, bytes)| bytes);
-        let longest = self.max_memory_allocation_size.min(self.max_buffer_size).min(heap);
-        longest - longest % 4
+    /// Bytes of the longest slab, and the name of the limit that makes it so.
+    pub(super) fn longest_slab(&self) -> (u64, &'static str) {
+        let limits = [
+            (self.max_memory_allocation_size, "maxMemoryAllocationSize"),
+            (self.max_buffer_size, "maxBufferSize"),
+            (
+                own_heap(&self.heaps).map_or(0, |heap| heap.bytes),
+                "the size of its memory heap",
+            ),
+        ];
+        let (longest, name) = limits.into_iter().min_by_key(|(bytes, _)| *bytes).unwrap_or_default();
+        (longest - longest % 4, name)
     }
 
     /// Bytes of the device's own memory.

@@ -7,7 +7,7 @@
 //! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
 //! timeline   semaphores that count                                   import     host memory that the device uses where it lies
 //! adopt      devices that others opened                              raw        what it shows to others who speak Vulkan
-//! share      memory that others import, or have exported
+//! share      memory that others import, or have exported             buffer     what slabs are
 //! ```
 //!
 //! Invariants:
@@ -21,6 +21,7 @@
 //! Absent on purpose: flushing of memory that is not coherent (such memory is not shown to the host), kernels.
 
 mod adopt;
+mod buffer;
 mod close;
 mod discover;
 mod import;
@@ -51,6 +52,7 @@ use self::open::Opened;
 use self::queue::Lines;
 use self::refuse::Health;
 use self::slabs::Slabs;
+use super::budget::Budget;
 use super::raw::{Handles, RawVulkan};
 use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket, life};
 use crate::sync::global::{AtomicBool, Mutex, lock};
@@ -193,6 +195,11 @@ impl Backend for VulkanDevice {
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
         let _inside = self.health.check()?;
         self.lines.wait(ticket, &self.health)
+    }
+
+    fn budget(&self) -> Option<Budget> {
+        let _inside = self.health.check().ok()?;
+        self.slabs.budget()
     }
 
     unsafe fn shut_down(&self, keep: &[SlabId]) {

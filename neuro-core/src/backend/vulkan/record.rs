@@ -5,7 +5,7 @@
 //! - before the first piece: behind all transfers that were submitted to this queue before, and on the queue of kernels behind all
 //!   that was (what other queues did is ordered by the semaphores that the submission waits for);
 //! - before each piece that touches what a piece since the last barrier wrote, or writes what one read;
-//! - behind the last piece: for the host, which sees what was written once it has seen the semaphore.
+//! - behind the last piece: for the host, which sees what was written once it has seen the semaphore; if it can see any of it.
 
 use ash::{Device, vk};
 use smallvec::SmallVec;
@@ -53,8 +53,13 @@ impl Since {
     }
 }
 
-/// Buffers of a piece: where it reads, if it does, and where it writes.
-pub(super) type Buffers = (Option<vk::Buffer>, vk::Buffer);
+/// Buffers of a piece: where it reads, if it does, and where it writes; and whether the host sees what it writes.
+#[derive(Clone, Copy)]
+pub(super) struct Buffers {
+    pub(super) source: Option<vk::Buffer>,
+    pub(super) target: vk::Buffer,
+    pub(super) seen: bool,
+}
 
 const TRANSFERS: vk::AccessFlags =
     vk::AccessFlags::from_raw(vk::AccessFlags::TRANSFER_READ.as_raw() | vk::AccessFlags::TRANSFER_WRITE.as_raw());
@@ -127,7 +132,7 @@ pub(super) unsafe fn record(
     unsafe {
         device.begin_command_buffer(commands, &info)?;
         barrier(device, commands, behind, vk::PipelineStageFlags::TRANSFER, TRANSFERS);
-        for (op, &(source, target)) in ops.iter().zip(buffers) {
+        for (op, &Buffers { source, target, .. }) in ops.iter().zip(buffers) {
             let (Op::Copy { to, .. } | Op::Fill { to, .. }) = op;
             if to.bytes == 0 {
                 continue;
@@ -153,7 +158,9 @@ pub(super) unsafe fn record(
                 (Op::Copy { .. }, None) => debug_assert!(false, "a copy has a source"),
             }
         }
-        barrier(device, commands, Behind::Transfers, vk::PipelineStageFlags::HOST, HOST);
+        if buffers.iter().any(|buffers| buffers.seen) {
+            barrier(device, commands, Behind::Transfers, vk::PipelineStageFlags::HOST, HOST);
+        }
         device.end_command_buffer(commands)
     }
 }

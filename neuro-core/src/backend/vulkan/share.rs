@@ -13,9 +13,10 @@ use std::ptr::NonNull;
 
 use ash::{Device, Instance, khr, vk};
 
+use super::buffer::USAGE;
 use super::discover::Found;
 use super::refuse::Health;
-use super::slabs::{Memory, Slabs, USAGE, is_not_there};
+use super::slabs::{Memory, Slabs, is_not_there};
 use crate::backend::host::os;
 use crate::backend::{Refusal, Slab, SlabId, SlabKind, no_sharing};
 use crate::sync::global::lock;

@@ -13,20 +13,15 @@ use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme, 
 use gpu_allocator::{AllocationSizes, AllocatorDebugSettings, MemoryLocation};
 use smallvec::SmallVec;
 
-use super::discover::{Found, Kind};
+use super::discover::{Found, Kind, heaps, own_heap};
 use super::import::Importer;
 use super::record::Buffers;
 use super::refuse::Health;
 use super::share::Sharer;
+use crate::backend::budget::Budget;
 use crate::backend::{Facts, Identity, Op, Refusal, Slab, SlabId, SlabKind, Span};
 use crate::sync::global::{Mutex, lock};
 
-/// What buffers are for.
-pub(super) const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
-    vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
-        | vk::BufferUsageFlags::TRANSFER_DST.as_raw()
-        | vk::BufferUsageFlags::STORAGE_BUFFER.as_raw(),
-);
 /// What blocks begin on. Whatever a kernel or a copy wants is no more on the devices there are.
 const ALIGNMENT: u64 = 256;
 /// From this length on a slab has memory of its own.
@@ -40,9 +35,11 @@ pub(super) struct Slabs {
     device: Device,
     facts: Facts,
     pub(super) max_memory_allocation_size: u64,
-    max_memory_allocation_count: u64,
+    pub(super) max_memory_allocation_count: u64,
+    /// Where to ask for the budget; `None` where the driver knows of none.
+    budget: Option<(Instance, vk::PhysicalDevice)>,
     /// Of the queues that use them.
-    families: Vec<u32>,
+    pub(super) families: Vec<u32>,
     pub(super) importer: Option<Importer>,
     pub(super) sharer: Option<Sharer>,
     /// `None` at the end.
@@ -118,11 +115,14 @@ impl Slabs {
         })
         .map_err(|error| error.to_string())?;
         let sharer = Sharer::new(instance, device, found);
+        let (max_slab_bytes, longest_by) = found.longest_slab();
+        let knows_budget = found.heaps.iter().any(|heap| heap.budget.is_some());
         Ok(Self {
             device: device.clone(),
             facts: Facts {
                 alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
-                max_slab_bytes: found.longest_slab(),
+                max_slab_bytes,
+                longest_by,
                 memory_bytes: found.memory_bytes(),
                 import_alignment: found.min_imported_host_pointer_alignment,
                 shares_memory: matches!(found.kind, Kind::Integrated | Kind::Software),
@@ -134,6 +134,7 @@ impl Slabs {
             },
             max_memory_allocation_size: found.max_memory_allocation_size,
             max_memory_allocation_count: found.max_memory_allocation_count,
+            budget: knows_budget.then(|| (instance.clone(), found.physical)),
             families,
             importer: Importer::new(instance, device, found),
             sharer,
@@ -148,6 +149,15 @@ impl Slabs {
 
     pub(super) fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// As [`Backend::budget`](crate::backend::Backend::budget).
+    pub(super) fn budget(&self) -> Option<Budget> {
+        let (instance, physical) = self.budget.as_ref()?;
+        let heaps = heaps(instance, *physical, true);
+        let heap = own_heap(&heaps)?;
+        let (bytes, used) = heap.budget?;
+        Budget::of(heap.bytes, bytes, used)
     }
 
     /// # Errors
@@ -166,60 +176,15 @@ impl Slabs {
         })
     }
 
-    /// A slab: a buffer of `bytes` bytes, behind which `back` puts memory.
-    pub(super) fn make(
-        &self,
-        bytes: u64,
-        external: Option<&mut vk::ExternalMemoryBufferCreateInfo<'_>>,
-        kind: SlabKind,
-        health: &Health,
-        back: impl FnOnce(vk::Buffer) -> Result<Memory, Refusal>,
-    ) -> Result<Slab, Refusal> {
-        let buffer = self.create_buffer(bytes, external, health)?;
-        match back(buffer) {
-            Ok(memory) => Ok(self.enter(Held { buffer, bytes, memory }, kind)),
-            Err(refusal) => {
-                // SAFETY: nobody but this function has it.
-                unsafe { self.device.destroy_buffer(buffer, None) };
-                Err(refusal)
-            }
-        }
-    }
-
-    /// A buffer without memory, of `bytes` bytes, for copies and kernels of all queues that are used.
-    pub(super) fn create_buffer(
-        &self,
-        bytes: u64,
-        external: Option<&mut vk::ExternalMemoryBufferCreateInfo<'_>>,
-        health: &Health,
-    ) -> Result<vk::Buffer, Refusal> {
-        let mode = match self.families.len() {
-            0 | 1 => vk::SharingMode::EXCLUSIVE,
-            _ => vk::SharingMode::CONCURRENT,
-        };
-        let mut info = vk::BufferCreateInfo::default()
-            .size(bytes)
-            .usage(USAGE)
-            .sharing_mode(mode)
-            .queue_family_indices(&self.families);
-        if let Some(external) = external {
-            info = info.push_next(external);
-        }
-        // SAFETY: the device lives; the length is no more than it allows; the families are different ones of the device.
-        let buffer = unsafe { self.device.create_buffer(&info, None) };
-        buffer.map_err(|code| health.refusal("vkCreateBuffer", code))
-    }
-
-    /// Pieces of memory that the allocator has.
-    fn pieces(&self) -> u64 {
-        let allocator = lock(&self.allocator);
-        allocator
-            .as_ref()
-            .map_or(0, |allocator| allocator.generate_report().blocks.len() as u64)
-    }
-
     /// Whether one more piece of memory may be asked for. Drivers need not check it.
     pub(super) fn has_room_for_one(&self) -> bool {
+        lock(&self.allocator)
+            .as_ref()
+            .is_some_and(|allocator| self.has_room(allocator))
+    }
+
+    /// The same, under the allocator's lock.
+    fn has_room(&self, allocator: &Allocator) -> bool {
         let (slabs, own) = {
             let table = lock(&self.table);
             let own = table
@@ -229,7 +194,8 @@ impl Slabs {
             (table.held.len() as u64, own.count() as u64)
         };
         // The report is long, so it is asked for only when it may matter.
-        slabs + KEPT_EMPTY < self.max_memory_allocation_count || own + self.pieces() < self.max_memory_allocation_count
+        slabs + KEPT_EMPTY < self.max_memory_allocation_count
+            || own + (allocator.generate_report().blocks.len() as u64) < self.max_memory_allocation_count
     }
 
     /// Puts memory behind a buffer.
@@ -240,11 +206,11 @@ impl Slabs {
         if requirements.size > self.max_memory_allocation_size {
             return Err(Refusal::NoMemory);
         }
-        if !self.has_room_for_one() {
-            return Err(Refusal::NoMemory);
-        }
         let mut allocator = lock(&self.allocator);
         let allocator = allocator.as_mut().ok_or(Refusal::NoMemory)?;
+        if !self.has_room(allocator) {
+            return Err(Refusal::NoMemory);
+        }
         let memory = allocator
             .allocate(&AllocationCreateDesc {
                 name: "slab",
@@ -273,7 +239,7 @@ impl Slabs {
         Ok(memory)
     }
 
-    fn enter(&self, held: Held, kind: SlabKind) -> Slab {
+    pub(super) fn enter(&self, held: Held, kind: SlabKind) -> Slab {
         let (bytes, host) = (held.bytes, held.memory.host(kind));
         let mut table = lock(&self.table);
         table.last += 1;
@@ -343,7 +309,7 @@ impl Slabs {
     /// [`Refusal::Call`] for a slab that is not there: no driver is asked to use it.
     pub(super) fn buffers(&self, ops: &[Op]) -> Result<SmallVec<[Buffers; 4]>, Refusal> {
         let table = lock(&self.table);
-        let buffer = |span: &Span| {
+        let held = |span: &Span| {
             let Some(held) = table.held.get(&span.slab) else {
                 return Err(is_not_there(span.slab));
             };
@@ -352,17 +318,23 @@ impl Slabs {
                 "{span:?} in a slab of {} bytes",
                 held.bytes
             );
-            Ok(held.buffer)
+            Ok(held)
+        };
+        let buffers = |source, target: &Held| Buffers {
+            source,
+            target: target.buffer,
+            // For whatever it was made: that the host maps it is enough.
+            seen: target.memory.host(SlabKind::Upload).is_some(),
         };
         ops.iter()
             .map(|op| match op {
                 Op::Copy { from, to } => {
                     debug_assert_eq!(from.bytes, to.bytes);
-                    Ok((Some(buffer(from)?), buffer(to)?))
+                    Ok(buffers(Some(held(from)?.buffer), held(to)?))
                 }
                 Op::Fill { to, .. } => {
                     debug_assert!(to.offset.is_multiple_of(4) && to.bytes.is_multiple_of(4), "{to:?}");
-                    Ok((None, buffer(to)?))
+                    Ok(buffers(None, held(to)?))
                 }
             })
             .collect()

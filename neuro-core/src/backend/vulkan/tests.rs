@@ -3,6 +3,7 @@
 //! Without a driver these say SKIPPED and pass; with `NEURO_REQUIRE_VULKAN` in the environment they fail instead.
 
 mod adopt;
+mod limits;
 mod process;
 mod programs;
 mod raw;

@@ -13,6 +13,8 @@ use crate::error::Error;
 use crate::pool::MemoryPool;
 use crate::tensor::{DynTensor, Scalar};
 
+#[cfg(not(loom))]
+mod device;
 mod refuse;
 
 const BYTES: usize = 512;
@@ -133,7 +135,11 @@ impl Foreign {
 /// A view of a counted tensor in `pool`, cut, reversed or turned as `seed` has it.
 fn view(pool: &MemoryPool, shape: &[usize], seed: u32) -> DynTensor {
     let values: Vec<i32> = (0..).take(shape.iter().product()).collect();
-    let mut view = DynTensor::from_slice_in(pool, shape, &values).unwrap();
+    view_of(DynTensor::from_slice_in(pool, shape, &values).unwrap(), seed)
+}
+
+fn view_of(mut view: DynTensor, seed: u32) -> DynTensor {
+    let shape = view.shape().to_vec();
     for (axis, &dim) in shape.iter().enumerate() {
         let len = dim.cast_signed();
         view = match seed >> (2 * axis) & 3 {

@@ -82,7 +82,7 @@ impl MemoryPool {
         if device == Device::Cpu {
             return Ok(Self::new(limit_bytes));
         }
-        let pool = DevicePool::new(engine_of(device)?, limit_bytes as u64);
+        let pool = DevicePool::make(engine_of(device)?, limit_bytes as u64);
         Ok(Self::make(Some(limit_bytes), Some(pool)))
     }
 
@@ -110,13 +110,13 @@ impl MemoryPool {
         self.device_pool().map_or(Device::Cpu, |pool| pool.engine().device())
     }
 
-    pub(crate) fn device_pool(&self) -> Option<&Arc<DevicePool>> {
-        self.inner().device.as_ref()
+    pub(crate) fn device_pool(&self) -> Option<&DevicePool> {
+        self.inner().device.as_deref()
     }
 
     /// A pool of a device that a test has made.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn of_engine(engine: Arc<Engine>, limit_bytes: usize) -> Self {
-        Self::make(Some(limit_bytes), Some(DevicePool::new(engine, limit_bytes as u64)))
+        Self::make(Some(limit_bytes), Some(DevicePool::make(engine, limit_bytes as u64)))
     }
 }

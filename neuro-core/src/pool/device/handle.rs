@@ -1,16 +1,16 @@
-//! `PoolBlock`: the one handle of a block of a pool.
+//! `PoolBlock`: the one handle of a block of a pool; `PoolOwner`: that of a pool.
 //!
 //! What is known of the block lies in a room that its pool gives out again, so that the handle is one word, and neither taking nor
 //! giving back a block asks anybody for memory or moves anything around.
 //!
 //! Invariants:
 //! - H1: a room holds a block from `PoolBlock::new` until the drop of that handle; else it is among the pool's spare ones, or nobody's.
-//! - H2: while a block of it is live, the pool has one reference more, which is of all live blocks together: taken with the first,
-//!   under the pool's lock, and given up after the last.
+//! - H2: a pool lives while its owner does, and after that while a block of it is live. Who of the owner and the blocks is the last is
+//!   found out under the pool's lock, and frees it.
 
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::uses::Uses;
 use super::{DeviceBlock, DevicePool};
@@ -35,7 +35,7 @@ impl PoolBlock {
     #[inline(always)]
     pub(super) fn new(
         room: Option<Room>,
-        pool: &Arc<DevicePool>,
+        pool: &DevicePool,
         place: (u32, u32, u32, heap::Tag),
         span: Span,
         requested: usize,
@@ -46,8 +46,7 @@ impl PoolBlock {
         let block = &mut *room;
         // Field by field: put together elsewhere and moved here as a whole, it takes three times as long (the processor waits when it
         // reads what it has just written in other pieces).
-        // SAFETY: the pointer of a counted value is not null.
-        block.pool = unsafe { NonNull::new_unchecked(Arc::as_ptr(pool).cast_mut()) };
+        block.pool = pool.address.0;
         block.region = place.0;
         (block.block.offset, block.block.node, block.block.tag) = (place.1, place.2, place.3);
         block.span = span;
@@ -100,7 +99,7 @@ impl Drop for PoolBlock {
         let block = unsafe { self.0.as_mut() };
         debug_assert!(block.other_home.is_none(), "a block without a pool");
         let pool = block.pool;
-        // SAFETY: the pool has a reference as long as this block is live (H2).
+        // SAFETY: the pool lives while this block does (H2).
         let here = unsafe { pool.as_ref() };
         if !here.engine().is_here() {
             return; // the parent's, and so is the room
@@ -110,13 +109,67 @@ impl Drop for PoolBlock {
         // SAFETY: leaked in `new`, and this is the end of its only handle.
         let room = unsafe { Box::from_raw(self.0.as_ptr()) };
         if here.take_back(region, place, requested, bytes, last, room) {
-            // SAFETY: the reference of the live blocks, of which this was the last (H2): from `Arc::as_ptr`, and counted there.
-            drop(unsafe { Arc::from_raw(pool.as_ptr().cast_const()) });
+            // SAFETY: its owner is gone, and this was the last block, as was found under the lock (H2).
+            unsafe { free(pool) };
         }
     }
 }
 
-/// Takes the reference of all live blocks (H2): with the pool's lock held, and one block live.
-pub(super) fn hold(pool: &Arc<DevicePool>) {
-    std::mem::forget(Arc::clone(pool));
+/// Who a pool belongs to.
+#[derive(Debug)]
+pub(crate) struct PoolOwner(NonNull<DevicePool>);
+
+// SAFETY: a pool is used from any thread, and dropped by whoever is the last.
+unsafe impl Send for PoolOwner {}
+// SAFETY: as above.
+unsafe impl Sync for PoolOwner {}
+
+impl PoolOwner {
+    pub(super) fn new(pool: DevicePool) -> Self {
+        let pool = Box::leak(Box::new(pool));
+        let address = NonNull::from(&mut *pool);
+        // SAFETY: nobody else has it yet. From here on there are shared references only, until the last frees it.
+        unsafe { (*address.as_ptr()).address = Address(address) };
+        Self(address)
+    }
+}
+
+/// Where a pool lies, as its blocks know it: good for freeing it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address(NonNull<DevicePool>);
+
+// SAFETY: a number until somebody follows it, who proves that he may.
+unsafe impl Send for Address {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}
+
+impl Address {
+    /// Of a pool that is being made.
+    pub(super) const NOWHERE: Self = Self(NonNull::dangling());
+}
+
+impl Deref for PoolOwner {
+    type Target = DevicePool;
+
+    #[inline]
+    fn deref(&self) -> &DevicePool {
+        // SAFETY: the pool lives while its owner does (H2).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for PoolOwner {
+    fn drop(&mut self) {
+        if self.engine().is_here() && self.close() {
+            // SAFETY: the last, as was found under the lock (H2), so nobody reaches it any more.
+            unsafe { free(self.0) };
+        }
+    }
+}
+
+/// # Safety
+/// As [`PoolOwner::new`] made it, and the caller is the last that H2 speaks of.
+unsafe fn free(pool: NonNull<DevicePool>) {
+    // SAFETY: by contract.
+    drop(unsafe { Box::from_raw(pool.as_ptr()) });
 }

@@ -10,7 +10,7 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `share.rs`: memory that others share; `planted.rs`: what tests leave out.
+//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -24,6 +24,9 @@ mod place;
 mod planted;
 mod region;
 mod ring;
+mod room;
+#[cfg(all(test, not(loom)))]
+mod room_tests;
 mod share;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -33,7 +36,7 @@ mod uses;
 
 use std::sync::Arc;
 
-use self::handle::Room;
+use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
 use self::uses::Numbers;
 use super::PoolStats;
@@ -45,7 +48,7 @@ pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
-pub(crate) use self::handle::PoolBlock;
+pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
     Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
     release as release_imports,
@@ -59,9 +62,10 @@ pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
 
-/// A pool of one device's memory. Lives as long as a handle or a block of it.
+/// A pool of one device's memory. Lives as long as its owner, or a block of it.
 #[derive(Debug)]
 pub(crate) struct DevicePool {
+    address: Address,
     engine: Arc<Engine>,
     /// Most bytes of slabs.
     limit: u64,
@@ -80,6 +84,8 @@ struct State {
     pending: Vec<Pending>,
     counters: Counters,
     committed: Usage,
+    /// Its owner is gone.
+    closed: bool,
     /// Rooms for blocks to come.
     spare: Vec<Room>,
 }
@@ -93,15 +99,23 @@ struct Pending {
 
 impl DevicePool {
     /// A pool of at most `limit` bytes.
-    pub(crate) fn new(engine: Arc<Engine>, limit: u64) -> Arc<Self> {
+    pub(crate) fn make(engine: Arc<Engine>, limit: u64) -> PoolOwner {
         debug_assert!(GRANULE.is_multiple_of(engine.backend().facts().alignment));
-        Arc::new(Self {
+        PoolOwner::new(Self {
+            address: Address::NOWHERE,
             engine,
             limit,
             growth: Mutex::default(),
             exports: AtomicBool::new(false),
             state: Mutex::default(),
         })
+    }
+
+    /// Its owner goes. Whether it is nobody's then.
+    fn close(&self) -> bool {
+        let mut state = self.state();
+        state.closed = true;
+        state.is_abandoned()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,6 +187,11 @@ impl DevicePool {
 }
 
 impl State {
+    /// Whether neither the owner nor a block is left.
+    fn is_abandoned(&self) -> bool {
+        self.closed && self.counters.blocks.current == 0
+    }
+
     /// Takes up what is done: blocks that were pending, and ranges that queues used.
     fn reclaim(&mut self, done: &Numbers) {
         let State { regions, pending, .. } = self;

@@ -4,9 +4,7 @@
 //! done; ranges that other queues used, behind their work; one more slab; empty slabs out of the way, and a slab again; then it
 //! waits for work that is under way. Only when none is left, it is refused.
 
-use std::sync::Arc;
-
-use super::handle::{Room, hold};
+use super::handle::Room;
 use super::planted::{Omission, omitted};
 use super::region::{GRANULE, Region};
 use super::uses::Numbers;
@@ -50,7 +48,7 @@ impl DevicePool {
     /// [`Error::OutOfMemory`] with the pool's figures; [`Error::InvalidArgument`] for an alignment that is no power of two up to
     /// 2 MiB; [`Error::DeviceLost`].
     #[inline]
-    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize, alignment: usize, queue: Queue) -> Result<PoolBlock> {
+    pub(crate) fn allocate(&self, bytes: usize, alignment: usize, queue: Queue) -> Result<PoolBlock> {
         if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
             return Err(Error::InvalidArgument {
                 op: "allocate",
@@ -63,7 +61,7 @@ impl DevicePool {
         let align = (alignment as u64 / GRANULE).max(1) as u32;
         let request = Request { bytes, units, align };
         let mut state = self.state();
-        if let Some(found) = state.find(self, request, &[queue]) {
+        if let Some(found) = state.find(request, &[queue]) {
             let room = state.spare.pop();
             drop(state);
             return Ok(self.hand_out(found, request, room));
@@ -74,7 +72,7 @@ impl DevicePool {
     }
 
     #[inline(always)] // else the block is copied from place to place
-    fn hand_out(self: &Arc<Self>, found: Found, request: Request, room: Option<Room>) -> PoolBlock {
+    fn hand_out(&self, found: Found, request: Request, room: Option<Room>) -> PoolBlock {
         let offset = u64::from(found.offset) * GRANULE;
         let span = Span {
             slab: found.slab.id,
@@ -97,14 +95,15 @@ impl DevicePool {
 
     /// What is tried when no range is idle or the queue's own.
     #[cold]
-    fn find_at_last(self: &Arc<Self>, request: Request, queue: Queue) -> Result<Option<Found>> {
+    fn find_at_last(&self, request: Request, queue: Queue) -> Result<Option<Found>> {
+        if u64::from(request.units) * GRANULE > self.engine().longest_slab().min(self.limit) {
+            return Ok(None); // whatever is given back
+        }
         let done = self.engine().poll()?;
         {
             let mut state = self.state();
             state.reclaim(&done);
-            let found = state
-                .find(self, request, &[queue])
-                .or_else(|| state.find(self, request, &QUEUES));
+            let found = state.find(request, &[queue]).or_else(|| state.find(request, &QUEUES));
             if found.is_some() {
                 return Ok(found);
             }
@@ -116,12 +115,12 @@ impl DevicePool {
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
             let growing = lock(&self.growth);
-            let found = self.state().find(self, request, &QUEUES);
+            let found = self.state().find(request, &QUEUES);
             if found.is_some() {
                 return Ok(found);
             }
             if self.grow(request.units)? {
-                let found = self.state().find(self, request, &QUEUES);
+                let found = self.state().find(request, &QUEUES);
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -132,7 +131,7 @@ impl DevicePool {
             let done = self.engine().done();
             let mut state = self.state();
             state.reclaim(&done);
-            let found = state.find(self, request, &QUEUES);
+            let found = state.find(request, &QUEUES);
             let next = state.next_to_finish(&done);
             drop(state);
             match next {
@@ -145,13 +144,8 @@ impl DevicePool {
     /// One more slab, with room for `units`; false where the limit or the device leaves none. The caller has the lock `growth`.
     fn grow(&self, units: u32) -> Result<bool> {
         let need = u64::from(units) * GRANULE;
-        let longest = self
-            .engine()
-            .backend()
-            .facts()
-            .max_slab_bytes
-            .min(u64::from(u32::MAX) * GRANULE);
-        let mut want = {
+        let longest = self.engine().longest_slab();
+        let want = {
             let state = self.state();
             let taken = state.committed.current as u64;
             let room = self.limit.saturating_sub(taken).min(longest) / GRANULE * GRANULE;
@@ -162,6 +156,9 @@ impl DevicePool {
             (LEAST << slabs.min(8)).min(MOST).max(need).min(room)
         };
         let kind = self.kind_of_slabs()?;
+        let Some(mut want) = self.engine().within_budget(need, want) else {
+            return Ok(false);
+        };
         let slab = loop {
             match self.engine().backend().allocate(want, kind) {
                 Err(Refusal::NoMemory) if want > need => want = (want / 2).max(need).next_multiple_of(GRANULE),
@@ -185,7 +182,7 @@ impl DevicePool {
     }
 
     /// A block's range comes back, which work up to `last` may still use.
-    /// Whether it was the last live one.
+    /// Whether the pool is nobody's now: the caller is to free it.
     pub(super) fn take_back(
         &self,
         region: u32,
@@ -213,7 +210,7 @@ impl DevicePool {
         if state.spare.len() < SPARE {
             state.spare.push(room);
         }
-        state.counters.blocks.current == 0
+        state.is_abandoned()
     }
 
     #[cold]
@@ -223,7 +220,7 @@ impl DevicePool {
             asked,
             alignment,
             figures: Box::new(self.stats().into()),
-            cause: None,
+            cause: self.engine().why_no_memory(asked),
         }
     }
 }
@@ -231,7 +228,7 @@ impl DevicePool {
 impl State {
     /// Hands out and counts a range that is idle, or that one of `queues` used last, the first first.
     #[inline(always)]
-    fn find(&mut self, pool: &Arc<DevicePool>, request: Request, queues: &[Queue]) -> Option<Found> {
+    fn find(&mut self, request: Request, queues: &[Queue]) -> Option<Found> {
         let Request { bytes, units, align } = request;
         for &queue in queues {
             for (at, region) in self.regions.iter_mut().enumerate() {
@@ -239,9 +236,6 @@ impl State {
                 let Some((block, number)) = region.allocate(units, align, queue) else {
                     continue;
                 };
-                if self.counters.blocks.current == 0 {
-                    hold(pool);
-                }
                 self.counters.add_block(bytes, (u64::from(units) * GRANULE) as usize);
                 return Some(Found {
                     region: at as u32,

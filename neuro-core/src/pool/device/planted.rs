@@ -18,6 +18,7 @@ pub(crate) enum Omission {
     WaitBeforeHostWrites,
     SlabInUse,
     HostBlockInUse,
+    Budget,
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use crate::sync::global::{Mutex, lock};
 /// Bytes of a chunk (few in tests, which are about the borders), and chunks of a ring.
 pub(crate) const CHUNK: usize = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 const CHUNKS: usize = 8;
+/// Bytes of a ring.
+pub(super) const RING: usize = CHUNK * CHUNKS;
 
 /// A part of the ring that is the caller's until he gives it back.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Ring {
     /// since others may do the same.
     ///
     /// # Errors
-    /// What the device says when asked for the memory, or is lost.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the device has no memory for that; what else it says; or it is lost.
     pub(crate) fn take(&self, engine: &Engine) -> Result<Chunk> {
         let mut state = lock(&self.state);
         if state.slab.is_none() {
@@ -111,8 +113,11 @@ impl State {
     fn open(&mut self, kind: SlabKind, engine: &Engine) -> Result<()> {
         let slab = engine
             .backend()
-            .allocate((CHUNK * CHUNKS) as u64, kind)
-            .map_err(|refusal| engine.error(refusal))?;
+            .allocate(RING as u64, kind)
+            .map_err(|refusal| match refusal {
+                Refusal::NoMemory => engine.no_staging(RING),
+                refusal => engine.error(refusal),
+            })?;
         let Some(host) = slab.host else {
             // SAFETY: nobody has used it.
             unsafe { engine.backend().free(slab.id) };

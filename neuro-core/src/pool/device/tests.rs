@@ -16,12 +16,12 @@ fn engine(seed: u64) -> (Arc<Engine>, &'static Sim) {
     (Arc::new(Engine::new(Device::Vulkan(0), sim)), sim)
 }
 
-fn pool(seed: u64, limit: u64) -> (Arc<DevicePool>, &'static Sim) {
+fn pool(seed: u64, limit: u64) -> (PoolOwner, &'static Sim) {
     let (engine, sim) = engine(seed);
-    (DevicePool::new(engine, limit), sim)
+    (DevicePool::make(engine, limit), sim)
 }
 
-fn take(pool: &Arc<DevicePool>, bytes: usize, queue: Queue) -> PoolBlock {
+fn take(pool: &DevicePool, bytes: usize, queue: Queue) -> PoolBlock {
     pool.allocate(bytes, 256, queue).unwrap()
 }
 
@@ -194,7 +194,7 @@ fn a_device_with_less_memory_gives_shorter_slabs() {
 #[test]
 fn a_pool_goes_before_its_work_is_done() {
     let (engine, sim) = engine(11);
-    let pool = DevicePool::new(Arc::clone(&engine), 8 * MIB);
+    let pool = DevicePool::make(Arc::clone(&engine), 8 * MIB);
     let block = take(&pool, 1000, Queue::Compute);
     let tickets: Vec<Ticket> = (0..20).map(|at| fill(QUEUES[at % 3], &block, at as u32)).collect();
     drop(pool);

@@ -58,7 +58,7 @@ fn in_turn(sim: &Sim, blocks: &[(&DeviceBlock, Access)], op: Op, forgets: Forget
 fn program(seed: u64, forgets: Forgets) -> Vec<String> {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
     let engine = Arc::new(Engine::new(Device::Vulkan(0), sim));
-    let pool = DevicePool::new(Arc::clone(&engine), 3 << 20);
+    let pool = DevicePool::make(Arc::clone(&engine), 3 << 20);
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut blocks: Vec<PoolBlock> = Vec::new();
     for step in 0..200u32 {
@@ -150,7 +150,7 @@ fn who_forgets_something_in_his_turn_is_found() {
 #[test]
 fn a_turn_that_comes_to_nothing_leaves_no_trace() {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(5)));
-    let pool = DevicePool::new(Arc::new(Engine::new(Device::Vulkan(0), sim)), 1 << 20);
+    let pool = DevicePool::make(Arc::new(Engine::new(Device::Vulkan(0), sim)), 1 << 20);
     let block = pool.allocate(64, 256, Queue::Upload).unwrap();
     let op = Op::Fill {
         to: block.part(0, 64),
