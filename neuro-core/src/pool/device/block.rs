@@ -71,8 +71,11 @@ impl DeviceBlock {
 
     /// The pool of the device that it is of.
     pub(super) fn pool(&self) -> Option<&DevicePool> {
+        if self.other_home.is_some() {
+            return None;
+        }
         // SAFETY: as in `engine`.
-        self.other_home.is_none().then(|| unsafe { self.pool.as_ref() })
+        Some(unsafe { self.pool.as_ref() })
     }
 
     /// Bytes asked for.
