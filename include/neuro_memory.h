@@ -103,6 +103,11 @@ struct DLManagedTensorVersioned;
 // Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
 #define NEURO_POOL_NO_DECAY 4
 
+// Flag of `neuro_pool_options_t`: devices may use the pool's memory where it lies. A tensor of it goes to a device that shares the
+// host's memory without a copy, and to others by a copy of the device's own. Where that cannot be, copies are as from any pool, and
+// `neuro_pool_get_gpu_support` says why. Memory that devices have reached stays with the pool until it is trimmed or gone.
+#define NEURO_POOL_GPU_SUPPORT 8
+
 // Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
 // (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
 #define NEURO_POOL_EXPORT 16
@@ -131,6 +136,10 @@ typedef struct neuro_scope_t neuro_scope_t;
 // A tensor: shape, strides and dtype over storage that views and other tensors may share. Any thread may use it; each
 // holds a reference of its own.
 typedef struct neuro_tensor_t neuro_tensor_t;
+
+// A tensor on its way. It has what it needs: the tensor it is made from may be released at once, and so may the transfer, which
+// then goes on to its end. Any thread may use it; each holds a reference of its own.
+typedef struct neuro_transfer_t neuro_transfer_t;
 
 // What a call came to: `NEURO_OK`, or why it failed. `neuro_last_error()` has the words.
 typedef int32_t neuro_status_t;
@@ -316,6 +325,14 @@ typedef struct {
     // `NEURO_TENSOR_ZEROED`, or 0.
     uint64_t flags;
 } neuro_tensor_options_t;
+
+// Told what became of a transfer: `NEURO_OK` and a tensor, which is a reference of the callback's own, to be released once; or why
+// it failed, and NULL, and `neuro_last_error()` says it in words until the callback's next failing call.
+//
+// Called on the thread that brings the tensor, which brings other transfers too: be quick. Or, if the transfer is over already, at
+// once on the thread that asks. No lock is held: it may call anything but a wait for a transfer that is not over. It returns: no
+// `longjmp`, and no C++ exception.
+typedef void (*neuro_transfer_callback_t)(void *context, neuro_status_t status, neuro_tensor_t *tensor);
 
 // The memory that a tensor of a device lies in, and where. All of it but `fd` can be sent as it is; that goes as `SCM_RIGHTS`.
 typedef struct {
@@ -588,6 +605,15 @@ neuro_status_t neuro_pool_of_device(neuro_device_t device,
 // Where the memory of `pool` (NULL: the default pool) lies. Zeros where the handle is not live, which sets the error.
 neuro_device_t neuro_pool_get_device(const neuro_pool_t *pool);
 
+// Writes the names of the devices that reach the memory of `pool` (NULL: the default pool) where it lies, as
+// `"vulkan:0, vulkan:1"`, to the `size` bytes at `buffer`, as `neuro_device_name` does; see `NEURO_POOL_GPU_SUPPORT`. Loads the
+// drivers, the first time. 0 and an empty string where none does: the error is `NEURO_UNAVAILABLE` then, and says why.
+//
+// Caller: `buffer` is NULL or writable for `size`.
+size_t neuro_pool_get_gpu_support(const neuro_pool_t *pool,
+                                  char *buffer,
+                                  size_t size);
+
 // One more reference to `pool`, to be released once.
 neuro_status_t neuro_pool_retain(neuro_pool_t *pool);
 
@@ -813,7 +839,10 @@ neuro_status_t neuro_tensor_contiguous(const neuro_tensor_t *tensor,
 
 // `tensor` on `device`: one that shares its storage where it lies there already, else a contiguous copy in the device's default
 // pool. To the cpu, the elements have arrived when the call returns; to another device the copy may still be under way, and what
-// is done with `*out` there is ordered behind it. A device that is not there is `NEURO_UNAVAILABLE`. Release `*out` once.
+// is done with `*out` there is ordered behind it. A contiguous tensor of a pool with `NEURO_POOL_GPU_SUPPORT` and a device that
+// shares the host's memory need no copy, there or back: both tensors are the same bytes then, and who writes them on one side keeps
+// other users of the other away. `neuro_tensor_to_pool` copies in any case. A device that is not there is `NEURO_UNAVAILABLE`.
+// Release `*out` once.
 //
 // Caller: A live `tensor` is not released meanwhile, and nobody writes its elements; `out` is NULL or writable.
 neuro_status_t neuro_tensor_to_device(const neuro_tensor_t *tensor,
@@ -866,6 +895,56 @@ neuro_status_t neuro_tensor_fill_f64(neuro_tensor_t *tensor,
 
 // Sets every element to `value`. What the tensor's dtype cannot hold is `NEURO_INVALID_ARGUMENT`.
 neuro_status_t neuro_tensor_fill_i64(neuro_tensor_t *tensor, int64_t value);
+
+// As `neuro_tensor_to_device`, while the caller goes on. What is known at once is said at once: a device that is not there, no
+// memory; the rest by `neuro_transfer_wait`. Release `*out` once.
+//
+// Caller: nobody writes its elements until the transfer is over; `out` is NULL or writable.
+neuro_status_t neuro_tensor_to_device_async(const neuro_tensor_t *tensor,
+                                            neuro_device_t device,
+                                            neuro_transfer_t **out);
+
+// As `neuro_tensor_to_pool`, while the caller goes on. Release `*out` once.
+//
+// Caller: Live handles are not released meanwhile; nobody writes the elements until the transfer is over; `out` is NULL or writable.
+neuro_status_t neuro_tensor_to_pool_async(const neuro_tensor_t *tensor,
+                                          neuro_pool_t *pool,
+                                          neuro_transfer_t **out);
+
+// Waits until the tensor is there, and gives a reference to it, to be released once: as often as asked, on any thread. What went
+// wrong on the way is told each time.
+neuro_status_t neuro_transfer_wait(const neuro_transfer_t *transfer,
+                                   neuro_tensor_t **out);
+
+// Whether the transfer is over, well or not: `neuro_transfer_wait` would not wait.
+neuro_status_t neuro_transfer_is_done(const neuro_transfer_t *transfer, bool *out);
+
+// Has `callback` called once with `context` and what became of the transfer, now or when it is over, whether or not the handle is
+// released before. Any number of callbacks can be asked for. In a child of `fork` none is called.
+//
+// Caller: any thread may call `callback` with `context` until it has been called.
+neuro_status_t neuro_transfer_then(const neuro_transfer_t *transfer,
+                                   neuro_transfer_callback_t callback,
+                                   void *context);
+
+// One more reference to `transfer`, to be released once.
+neuro_status_t neuro_transfer_retain(neuro_transfer_t *transfer);
+
+// One reference to `transfer` less. With the last one nobody waits for it any more: it goes on to its end, and calls whom it was
+// asked to. NULL does nothing; a release after the last one is `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_transfer_release(neuro_transfer_t *transfer);
+
+// Waits until all work that was submitted on the storage of `tensor` is done. On the cpu there is none.
+neuro_status_t neuro_tensor_synchronize(const neuro_tensor_t *tensor);
+
+// A tensor of the cpu over the same bytes, for memory of a device that the processor reaches; it waits until work on them is done.
+// For a tensor of the cpu that is another handle of it. Where the processor does not reach the memory, as on most graphics cards,
+// it is `NEURO_UNAVAILABLE`: copy it with `neuro_tensor_to_device`. Release `*out` once.
+//
+// Caller: who writes on one side keeps other users of the other away, and reads what work of
+// the device wrote after `neuro_tensor_synchronize`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_map(const neuro_tensor_t *tensor,
+                                neuro_tensor_t **out);
 
 // `tensor` for a consumer that knows the structure from before DLPack 1.0. It shares the storage and keeps it alive. Give
 // `*out` to one consumer, or call its deleter once. A read-only tensor is `NEURO_EXCHANGE`: the old structure cannot say

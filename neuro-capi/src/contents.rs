@@ -17,7 +17,10 @@ use crate::view::derive;
 
 /// `tensor` on `device`: one that shares its storage where it lies there already, else a contiguous copy in the device's default
 /// pool. To the cpu, the elements have arrived when the call returns; to another device the copy may still be under way, and what
-/// is done with `*out` there is ordered behind it. A device that is not there is `NEURO_UNAVAILABLE`. Release `*out` once.
+/// is done with `*out` there is ordered behind it. A contiguous tensor of a pool with `NEURO_POOL_GPU_SUPPORT` and a device that
+/// shares the host's memory need no copy, there or back: both tensors are the same bytes then, and who writes them on one side keeps
+/// other users of the other away. `neuro_tensor_to_pool` copies in any case. A device that is not there is `NEURO_UNAVAILABLE`.
+/// Release `*out` once.
 ///
 /// # Safety
 /// A live `tensor` is not released meanwhile, and nobody writes its elements; `out` is NULL or writable.

@@ -18,6 +18,7 @@ use crate::share::*;
 use crate::stats::*;
 use crate::status::*;
 use crate::tensor::*;
+use crate::transfer::*;
 use crate::version::*;
 use crate::view::*;
 use crate::vulkan::*;
@@ -87,6 +88,7 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_pool_fail_nth
     neuro_pool_free
     neuro_pool_get_device
+    neuro_pool_get_gpu_support
     neuro_pool_get_stats
     neuro_pool_of_device
     neuro_pool_reallocate
@@ -136,6 +138,7 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_import_fd
     neuro_tensor_is_contiguous
     neuro_tensor_is_readonly
+    neuro_tensor_map
     neuro_tensor_permute
     neuro_tensor_refcount
     neuro_tensor_release
@@ -143,13 +146,21 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_retain
     neuro_tensor_select
     neuro_tensor_slice
+    neuro_tensor_synchronize
     neuro_tensor_to_device
+    neuro_tensor_to_device_async
     neuro_tensor_to_dlpack
     neuro_tensor_to_dlpack_versioned
     neuro_tensor_to_pool
+    neuro_tensor_to_pool_async
     neuro_tensor_transpose
     neuro_tensor_use_count
     neuro_tensor_zeros
+    neuro_transfer_is_done
+    neuro_transfer_release
+    neuro_transfer_retain
+    neuro_transfer_then
+    neuro_transfer_wait
     neuro_trim
     neuro_version
     neuro_vulkan_adopt

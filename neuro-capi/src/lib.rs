@@ -9,7 +9,7 @@
 //! - `version`, `dtype`, `device`: numbers and names; `discovery`: which devices there are
 //! - `pool`: pools and blocks; `options`: how a pool is made; `stats`: what pools hold; `scope`: counts from one moment on
 //! - `tensor`: tensors and references to them; `facts`: their shape and data; `view`: tensors that share storage;
-//!   `contents`: filling and copying
+//!   `contents`: filling and copying; `transfer`: on the way to another device
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
 //! - `share`: memory of devices that goes to other processes
@@ -45,6 +45,7 @@ pub mod stats;
 pub mod status;
 mod structs;
 pub mod tensor;
+pub mod transfer;
 pub mod version;
 pub mod view;
 pub mod vulkan;

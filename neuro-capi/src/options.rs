@@ -23,11 +23,15 @@ pub const NEURO_POOL_PREFAULT: u64 = 1;
 pub const NEURO_POOL_DEBUG: u64 = 2;
 /// Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
 pub const NEURO_POOL_NO_DECAY: u64 = 4;
+/// Flag of `neuro_pool_options_t`: devices may use the pool's memory where it lies. A tensor of it goes to a device that shares the
+/// host's memory without a copy, and to others by a copy of the device's own. Where that cannot be, copies are as from any pool, and
+/// `neuro_pool_get_gpu_support` says why. Memory that devices have reached stays with the pool until it is trimmed or gone.
+pub const NEURO_POOL_GPU_SUPPORT: u64 = 8;
 /// Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
 /// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
 pub const NEURO_POOL_EXPORT: u64 = 16;
 
-const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY;
+const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT;
 
 /// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
 ///
@@ -112,7 +116,8 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
         return Err(Failure::argument(
             op,
             format_args!(
-                "unknown flags {unknown:#x}; known are NEURO_POOL_PREFAULT (1), NEURO_POOL_DEBUG (2), NEURO_POOL_NO_DECAY (4)"
+                "unknown flags {unknown:#x}; known are NEURO_POOL_PREFAULT (1), NEURO_POOL_DEBUG (2), NEURO_POOL_NO_DECAY (4), \
+                 NEURO_POOL_GPU_SUPPORT (8)"
             ),
         ));
     }
@@ -143,7 +148,8 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
         limit => MemoryPool::new(limit),
     }
     .with_prefault(options.flags & NEURO_POOL_PREFAULT != 0)
-    .with_keep(options.keep_bytes);
+    .with_keep(options.keep_bytes)
+    .with_gpu_support(options.flags & NEURO_POOL_GPU_SUPPORT != 0);
     if options.alignment != 0 {
         pool = pool.with_alignment(options.alignment);
     }

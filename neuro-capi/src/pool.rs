@@ -1,6 +1,6 @@
 //! Pools, and the blocks that come from them.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 
 use neuro_core::{Init, MemoryPool};
@@ -8,7 +8,7 @@ use neuro_core::{Init, MemoryPool};
 use crate::device::neuro_device_t;
 use crate::guard::{self, Handle};
 use crate::handles::{Table, the_table};
-use crate::status::{Failure, Result, neuro_status_t};
+use crate::status::{Failure, NEURO_UNAVAILABLE, Result, neuro_status_t};
 
 /// A pool of memory. Any thread may use it. Its memory lives until its last handle is released and its last block is freed.
 pub struct neuro_pool_t(());
@@ -56,6 +56,30 @@ pub unsafe extern "C" fn neuro_pool_get_device(pool: *const neuro_pool_t) -> neu
         // SAFETY: as this function's condition says.
         neuro_device_t::of(OP, unsafe { pool_or_default(OP, pool) }?.device())
     })
+}
+
+/// Writes the names of the devices that reach the memory of `pool` (NULL: the default pool) where it lies, as
+/// `"vulkan:0, vulkan:1"`, to the `size` bytes at `buffer`, as `neuro_device_name` does; see `NEURO_POOL_GPU_SUPPORT`. Loads the
+/// drivers, the first time. 0 and an empty string where none does: the error is `NEURO_UNAVAILABLE` then, and says why.
+///
+/// # Safety
+/// A live `pool` is not released meanwhile; `buffer` is NULL or writable for `size`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn neuro_pool_get_gpu_support(
+    pool: *const neuro_pool_t,
+    buffer: *mut c_char,
+    size: usize,
+) -> usize {
+    const OP: &str = "neuro_pool_get_gpu_support";
+    let ask = || {
+        // SAFETY: as this function's condition says.
+        let reached = unsafe { pool_or_default(OP, pool) }?.gpu_support();
+        let reached = reached.map_err(|why| Failure::new(NEURO_UNAVAILABLE, format!("{OP}: {why}")))?;
+        let names: Vec<String> = reached.iter().map(ToString::to_string).collect();
+        Ok(names.join(", "))
+    };
+    // SAFETY: as this function's condition says.
+    unsafe { guard::give_text(OP, buffer, size, ask) }
 }
 
 /// One more reference to `pool`, to be released once.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     "status",
     "version",
     "dtype",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 18] = [
     "facts",
     "view",
     "contents",
+    "transfer",
     "dlpack",
     "safetensors",
     "share",
@@ -47,12 +48,14 @@ const PREFACE: &str = "\
 ";
 
 /// Conditions that the preface states for all calls.
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 13] = [
     "A live `tensor` is not released meanwhile; `out` is NULL or writable",
     "A live `tensor` is not released meanwhile, and nobody else uses its elements",
     "A live `tensor` is not released meanwhile",
     "A live `pool` is not released meanwhile; `out` is NULL or writable",
     "A live `pool` is not released meanwhile",
+    "A live `transfer` is not released meanwhile; `out` is NULL or writable",
+    "A live `transfer` is not released meanwhile",
     "A live `scope` is not ended meanwhile; `out` is NULL or writable for its `struct_size`",
     "A live `scope` is not ended meanwhile",
     "A live `file` is not released meanwhile; `out` is NULL or writable",

@@ -9,6 +9,8 @@
 
 #[deny(unsafe_code)]
 mod array;
+#[deny(unsafe_code)]
+mod attach;
 mod buffer;
 mod capsule;
 #[deny(unsafe_code)]
@@ -42,6 +44,8 @@ mod soft_limit;
 #[deny(unsafe_code)]
 mod stats;
 mod tensor;
+#[deny(unsafe_code)]
+mod transfer;
 
 use pyo3::prelude::*;
 
@@ -56,6 +60,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tensor::register(module)?;
     create::register(module)?;
     array::register(module)?;
+    attach::register(module)?;
     buffer::register(module)?;
     capsule::register(module)?;
     devices::register(module)?;
@@ -65,5 +70,6 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pickle::register(module)?;
     safetensors::register(module)?;
     share::register(module)?;
+    transfer::register(module)?;
     Ok(())
 }

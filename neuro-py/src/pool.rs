@@ -7,6 +7,7 @@ use neuro_core::{Device, MemoryPool};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::create;
 use crate::error::raise;
@@ -34,6 +35,7 @@ use crate::tensor::PyTensor;
 /// on_soft_limit: called with a PoolStats, as long as this object lives, on whichever thread allocates, in the middle of
 ///     that; it may free, trim, allocate and ask. What it raises goes to sys.unraisablehook.
 /// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
+/// gpu_support: let devices use its memory where it lies: the property gpu_support has the names of those that do.
 /// device: where its memory lies: "cpu", or "vulkan:0" and the like, whose memory is the limit where none is given. Of the other
 ///     options such a pool has export only.
 /// export: other processes can import its memory: see Tensor.export_fd. A device that cannot is reported by the first tensor.
@@ -64,9 +66,9 @@ impl PyMemoryPool {
     #[pyo3(
         signature = (
             limit=None, alignment=None, *, prefault=false, decay=Some(1.0), keep=None, soft_limit=None, on_soft_limit=None,
-            debug=false, device=None, export=false
+            debug=false, gpu_support=false, device=None, export=false
         ),
-        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, device='cpu', export=False)"
+        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, gpu_support=False, device='cpu', export=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "they are keywords, each with a default")]
     fn new(
@@ -78,6 +80,7 @@ impl PyMemoryPool {
         soft_limit: Option<&Bound<'_, PyAny>>,
         on_soft_limit: Option<Bound<'_, PyAny>>,
         debug: bool,
+        gpu_support: bool,
         device: Option<&Bound<'_, PyAny>>,
         export: bool,
     ) -> PyResult<Self> {
@@ -85,6 +88,7 @@ impl PyMemoryPool {
         if device != Device::Cpu {
             if prefault
                 || debug
+                || gpu_support
                 || alignment.is_some()
                 || keep.is_some()
                 || soft_limit.is_some()
@@ -126,7 +130,8 @@ impl PyMemoryPool {
         inner = inner
             .with_prefault(prefault)
             .with_decay(decay)
-            .with_keep(shape::bytes("keep", keep)?.unwrap_or(0));
+            .with_keep(shape::bytes("keep", keep)?.unwrap_or(0))
+            .with_gpu_support(gpu_support);
         if debug {
             inner = inner.with_debug(true);
         }
@@ -143,6 +148,20 @@ impl PyMemoryPool {
     #[getter]
     fn device(&self) -> String {
         self.inner.device().to_string()
+    }
+
+    /// Names of the devices that use this pool's memory where it lies; empty where none does: gpu_support_reason says why. Loads
+    /// the drivers, the first time.
+    #[getter]
+    fn gpu_support<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let reached = py.detach(|| self.inner.gpu_support()).unwrap_or_default();
+        PyTuple::new(py, reached.iter().map(ToString::to_string))
+    }
+
+    /// Why gpu_support is empty; None where it is not.
+    #[getter]
+    fn gpu_support_reason(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| self.inner.gpu_support()).err()
     }
 
     // The callable often names the pool: a cycle that the collector must see.

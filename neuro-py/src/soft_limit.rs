@@ -9,6 +9,7 @@ use neuro_core::PoolStats;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use crate::attach::attached;
 use crate::stats::PyPoolStats;
 
 /// A callable until the garbage collector takes it. Its lock is held attached and for moments only: no Python code runs, and
@@ -24,8 +25,7 @@ impl OnSoftLimit {
     pub(crate) fn caller(self: &Arc<Self>) -> impl Fn(&PoolStats) + Send + Sync + 'static {
         let weak = Arc::downgrade(self);
         move |stats| {
-            // Not while the interpreter comes or goes: then there is nobody to call.
-            let _ = Python::try_attach(|py| {
+            attached(|py| {
                 if let Some(callback) = weak.upgrade() {
                     callback.call(py, *stats);
                 }
@@ -36,13 +36,8 @@ impl OnSoftLimit {
     fn call(&self, py: Python<'_>, stats: PoolStats) {
         let callable = self.lock().as_ref().map(|callable| callable.clone_ref(py));
         let Some(callable) = callable else { return };
-        // Whoever allocates may be handling an error of his own.
-        let pending = PyErr::take(py);
         if let Err(error) = callable.call1(py, (PyPoolStats::from(stats),)) {
             error.write_unraisable(py, Some(callable.bind(py)));
-        }
-        if let Some(pending) = pending {
-            pending.restore(py);
         }
     }
 

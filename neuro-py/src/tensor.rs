@@ -12,6 +12,7 @@ use pyo3::types::{PyString, PyTuple};
 
 use crate::error::raise;
 use crate::pool::PyMemoryPool;
+use crate::transfer::PyTransfer;
 use crate::{create, dtype, element, shape};
 
 /// Work on more bytes than this releases the GIL; below, releasing costs more than the work.
@@ -93,27 +94,63 @@ impl PyTensor {
         self.inner.device().to_string()
     }
 
-    /// The tensor on another device, or in `pool`: itself if it is there, else a copy in row-major order. To a device the copy may
-    /// still be under way: what is done with it there is ordered behind. On the CPU it has arrived.
+    /// The tensor on another device: itself if it is there, else a copy in row-major order. To a device the copy may still be under
+    /// way: what is done with it there is ordered behind. On the CPU it has arrived.
+    ///
+    /// A contiguous tensor of a pool with gpu_support is not copied to a device that shares the host's memory, nor back: both are
+    /// the same bytes then, and who writes them on one side sees to it that nobody uses the other.
     ///
     /// device: "cpu", "vulkan:0" and the like; its default pool is used.
-    #[pyo3(signature = (device=None, *, pool=None))]
-    fn to(
-        slf: &Bound<'_, Self>,
-        device: Option<&Bound<'_, PyAny>>,
-        pool: Option<&Bound<'_, PyMemoryPool>>,
-    ) -> PyResult<Py<Self>> {
+    /// pool: where to copy it to, in every case.
+    /// non_blocking: return a Transfer at once, and bring the tensor meanwhile; nobody writes this one until then.
+    /// copy: copy in every case.
+    #[pyo3(signature = (device=None, *, pool=None, non_blocking=false, copy=false))]
+    fn to<'py>(
+        slf: &Bound<'py, Self>,
+        device: Option<&Bound<'py, PyAny>>,
+        pool: Option<&Bound<'py, PyMemoryPool>>,
+        non_blocking: bool,
+        copy: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (py, inner) = (slf.py(), &slf.get().inner);
-        if device.is_none() && pool.is_none() {
-            return Err(PyTypeError::new_err("to() needs a device or a pool"));
+        let target = match (device, pool) {
+            (None, None) => return Err(PyTypeError::new_err("to() needs a device or a pool")),
+            (Some(device), None) if !copy => Err(create::parse_device(device)?),
+            _ => Ok(create::pool_of(pool, device)?),
+        };
+        // Never attached: it may wait for the device.
+        if non_blocking {
+            let transfer = py.detach(|| match &target {
+                Ok(pool) => inner.to_pool_async(pool),
+                Err(device) => inner.to_device_async(*device),
+            });
+            let transfer = PyTransfer::from(transfer.map_err(raise)?);
+            return Ok(Bound::new(py, transfer)?.into_any());
         }
-        let target = create::pool_of(pool, device)?;
-        if pool.is_none() && target.device() == inner.device() {
+        let moved = match &target {
+            Err(device) if *device == inner.device() => return Ok(slf.clone().into_any()),
+            Err(device) => py.detach(|| inner.to_device(*device)),
+            Ok(pool) => py.detach(|| inner.to_pool(pool)),
+        };
+        Ok(Bound::new(py, Self::from(moved.map_err(raise)?))?.into_any())
+    }
+
+    /// Waits until all work that was submitted on the tensor's memory is done. On the CPU there is none.
+    fn synchronize(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.inner.synchronize()).map_err(raise)
+    }
+
+    /// A tensor of the CPU over the same bytes, for memory of a device that the processor reaches; it waits until work on them is
+    /// done. Who writes on one side sees to it that nobody uses the other, and reads what a device wrote after synchronize().
+    ///
+    /// Raises NeuroMemoryError where the processor does not reach the memory, as on most graphics cards: use to("cpu") there.
+    fn map(slf: &Bound<'_, Self>) -> PyResult<Py<Self>> {
+        let (py, inner) = (slf.py(), &slf.get().inner);
+        if inner.device() == Device::Cpu {
             return Ok(slf.clone().unbind());
         }
-        // Never attached: it may wait for the device.
-        let moved = py.detach(|| inner.to_pool(&target)).map_err(raise)?;
-        Py::new(py, Self::from(moved))
+        let mapped = py.detach(|| inner.map()).map_err(raise)?;
+        Py::new(py, Self::from(mapped))
     }
 
     /// Address of the first element.

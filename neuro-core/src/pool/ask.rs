@@ -36,17 +36,20 @@ impl MemoryPool {
         lock_state(inner).stats(inner)
     }
 
-    /// The figures of all pools of the process, added up; `limit_bytes` is `None`.
+    /// The figures of all pools of the process, those of devices included, added up; `limit_bytes` is `None`.
     pub fn global_stats() -> PoolStats {
         stats::of_all()
     }
 
     /// Gives cached memory back to the system until at most `keep_bytes` are cached, from the highest address down, in
     /// steps of 2 MiB. Returns the bytes given back. Empties the threads' caches first.
+    ///
+    /// A pool of a device gives back pieces as it got them from the device (64 MiB and longer), where none of their blocks is live
+    /// and no work on them is under way.
     pub fn trim(&self, keep_bytes: usize) -> usize {
         let inner = self.inner();
         if let Some(pool) = &inner.device {
-            return pool.trim() as usize;
+            return pool.trim(keep_bytes);
         }
         gpu::release(inner);
         lock_state(inner).trim(inner, keep_bytes, usize::MAX)
@@ -55,7 +58,8 @@ impl MemoryPool {
     /// [`trim`](Self::trim) on every pool of the process.
     pub fn trim_all(keep_bytes: usize) -> usize {
         device::release_imports(None);
-        let mut given_back = 0;
+        // Drivers are called: before any lock is taken.
+        let mut given_back: usize = device::pools().iter().map(|pool| pool.trim(keep_bytes)).sum();
         registry::for_each(|pool, state| given_back += state.trim(pool, keep_bytes, usize::MAX));
         given_back
     }
@@ -63,6 +67,9 @@ impl MemoryPool {
     /// Peaks start again from what there is now.
     pub fn reset_peak(&self) {
         let inner = self.inner();
+        if let Some(pool) = &inner.device {
+            return pool.reset_peak();
+        }
         let mut state = lock_state(inner);
         state.gather(inner);
         state.counters.reset_peak();
@@ -135,6 +142,9 @@ impl MemoryPool {
     /// program does then. 0 takes an order back. All requests take the pool's lock until it has happened.
     pub fn fail_nth(&self, n: u64) {
         let inner = self.inner();
+        if let Some(pool) = &inner.device {
+            return pool.fail_nth(n);
+        }
         let mut state = lock_state(inner);
         if state.fail_in.take().is_some() {
             state.end_slow(inner);

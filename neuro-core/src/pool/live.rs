@@ -100,9 +100,7 @@ impl State {
     fn count_resize(&mut self, pool: &Inner, old: (usize, usize), new: (usize, usize)) {
         self.fold_own(pool);
         self.counters.resize_block(old, new);
-        for scope in &mut self.scopes {
-            scope.counters.resize_block(old, new);
-        }
+        self.scopes.count(|counters| counters.resize_block(old, new));
         self.watch_peak();
         if self.overdrawn {
             self.end_overdraft(pool);

@@ -1,7 +1,7 @@
 //! Every pool of the process: for totals, and for `fork`.
 //!
-//! Lock order: caches come and go (`local.rs`), registry, pools in the registry's order, odd blocks, address table, imports. Nobody
-//! takes an earlier one while holding a later one.
+//! Lock order: caches come and go (`local.rs`), registry, pools in the registry's order, odd blocks, address table, imports, pools of
+//! devices. Nobody takes an earlier one while holding a later one.
 //!
 //! Fork: the forking thread takes all of them first and claims every cache, so no other thread is inside when the process is
 //! copied, and gives them back on both sides. The child then has its own copy of every pool, whole, and goes on with it. What
@@ -70,6 +70,7 @@ pub(super) fn for_each(mut visit: impl FnMut(&Inner, &mut State)) {
 
 /// All locks, held over a fork. Fields are dropped in this order: the reverse of taking them.
 struct Held {
+    _devices: MutexGuard<'static, device::Pools>,
     imports: MutexGuard<'static, device::ImportTable>,
     _table: MutexGuard<'static, ()>,
     odd: Vec<MutexGuard<'static, HashMap<usize, BlockWord>>>,
@@ -109,9 +110,12 @@ extern "C" fn before_fork() {
             lock(odd)
         })
         .collect();
+    let table = table::lock_writer();
+    let imports = device::lock_imports();
     let held = Held {
-        imports: device::lock_imports(),
-        _table: table::lock_writer(),
+        _devices: device::lock_pools(),
+        imports,
+        _table: table,
         odd,
         pools,
         _registry: registry,

@@ -25,7 +25,7 @@ use super::head::Head;
 use super::options::Options;
 use super::record::{BlockWord, GRANULE, Record, SlabWord};
 use super::region::{Placed, Region};
-use super::scope::ScopeState;
+use super::scope::Scopes;
 use super::slab::{LIVE, REQUESTED, SMALL_UNITS, Slabs, Slot};
 use super::{Inner, local};
 use crate::backend::host::STEP;
@@ -74,8 +74,7 @@ pub(super) struct State {
     pub(super) overdrawn: bool,
     /// Committed bytes at which the caches are emptied before the pool grows.
     pub(super) next_flush: usize,
-    pub(super) scopes: Vec<ScopeState>,
-    pub(super) last_scope: u64,
+    pub(super) scopes: Scopes,
     pub(super) guard: Option<Guard>,
     /// Allocations until one is refused.
     pub(super) fail_in: Option<u64>,
@@ -108,8 +107,7 @@ impl State {
             closing: false,
             overdrawn: false,
             next_flush: 0,
-            scopes: Vec::new(),
-            last_scope: 0,
+            scopes: Scopes::default(),
             guard: None,
             fail_in: None,
             recent_peak: 0,
@@ -300,18 +298,14 @@ impl State {
     #[inline]
     pub(super) fn count_in(&mut self, requested: usize, bytes: usize) {
         self.counters.add_block(requested, bytes);
-        for scope in &mut self.scopes {
-            scope.counters.add_block(requested, bytes);
-        }
+        self.scopes.count(|counters| counters.add_block(requested, bytes));
         self.watch_peak();
     }
 
     #[inline]
     pub(super) fn count_out(&mut self, pool: &Inner, requested: usize, bytes: usize) {
         self.counters.remove_block(requested, bytes);
-        for scope in &mut self.scopes {
-            scope.counters.remove_block(requested, bytes);
-        }
+        self.scopes.count(|counters| counters.remove_block(requested, bytes));
         if self.overdrawn {
             self.end_overdraft(pool);
         }

@@ -2,7 +2,7 @@
 
 use super::record::GRANULE;
 use super::state::State;
-use super::{Inner, table};
+use super::{Inner, device, table};
 use crate::error::PoolFigures;
 use crate::ledger::{Counters, Usage};
 
@@ -210,12 +210,13 @@ impl From<PoolStats> for PoolFigures {
     }
 }
 
-/// The figures of all pools, added up, and the address table's own bytes.
+/// The figures of all pools, those of devices too, added up, and the address table's own bytes.
 pub(super) fn of_all() -> PoolStats {
     let mut total = PoolStats {
         side_bytes: table::side_bytes(),
         ..PoolStats::default()
     };
     super::registry::for_each(|pool, state| total.add(&state.stats(pool)));
+    device::pools().iter().for_each(|pool| total.add(&pool.stats()));
     total
 }

@@ -161,29 +161,29 @@ impl Promise {
     fn tell(&mut self, result: Result<DynTensor>) {
         let Some(shared) = self.0.take() else { return };
         let mut state = lock(&shared.state);
+        let asked = state.1 > 0;
         let callbacks = match &mut state.0 {
             State::UnderWay(callbacks) => std::mem::take(callbacks),
-            State::Over(_) => return,
+            State::Over(_) => Vec::new(),
         };
-        // Nothing of the result stays with this thread: who has waited may be the only one to have it.
-        let mut unwanted = None;
-        if callbacks.is_empty() && state.1 == 0 {
-            unwanted = Some(result);
-        } else {
+        // From here on only those who asked have the tensor, so that who waited has it to himself if nobody else did.
+        let calls: Vec<_> = callbacks
+            .into_iter()
+            .map(|callback| (callback, result.clone()))
+            .collect();
+        let unasked = if asked {
             state.0 = State::Over(result);
-        }
-        state.1 += usize::from(!callbacks.is_empty());
+            None
+        } else {
+            state.0 = State::Over(nobody());
+            Some(result)
+        };
         drop(state);
-        drop(unwanted);
+        drop(unasked); // with no lock held
         shared.came.notify_all();
-        if callbacks.is_empty() {
-            return;
-        }
-        let transfer = Transfer(shared);
-        for callback in callbacks {
+        for (callback, result) in calls {
             // Each of them is called, whatever another does. A panic has written its message.
-            let call = std::panic::AssertUnwindSafe(|| transfer.then(callback));
-            let _ = std::panic::catch_unwind(call);
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(result)));
         }
     }
 }

@@ -1,6 +1,6 @@
 # The native module. Docstrings stand in the Rust sources; `help(neuro_memory.Tensor)` shows them.
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
 from typing import (
     Any,
@@ -13,6 +13,7 @@ from typing import (
     SupportsIndex,
     TypeAlias,
     final,
+    overload,
 )
 
 from numpy.typing import NDArray
@@ -74,7 +75,35 @@ class Tensor:
     def view(self, dtype: _DType) -> Tensor: ...
     def copy(self) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
-    def to(self, device: str | None = None, *, pool: MemoryPool | None = None) -> Tensor: ...
+    @overload
+    def to(
+        self,
+        device: str | None = None,
+        *,
+        pool: MemoryPool | None = None,
+        non_blocking: Literal[False] = False,
+        copy: bool = False,
+    ) -> Tensor: ...
+    @overload
+    def to(
+        self,
+        device: str | None = None,
+        *,
+        pool: MemoryPool | None = None,
+        non_blocking: Literal[True],
+        copy: bool = False,
+    ) -> Transfer: ...
+    @overload
+    def to(
+        self,
+        device: str | None = None,
+        *,
+        pool: MemoryPool | None = None,
+        non_blocking: bool,
+        copy: bool = False,
+    ) -> Tensor | Transfer: ...
+    def synchronize(self) -> None: ...
+    def map(self) -> Tensor: ...
     def export_fd(self) -> dict[str, Any]: ...
     def item(self) -> _Scalar: ...
     def tolist(self) -> Any: ...
@@ -107,6 +136,13 @@ class Tensor:
     def __copy__(self) -> Tensor: ...
     def __deepcopy__(self, _memo: Any) -> Tensor: ...
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]: ...
+
+@final
+class Transfer:
+    def wait(self) -> Tensor: ...
+    def done(self) -> bool: ...
+    def then(self, callable: Callable[[Transfer], object], /) -> None: ...
+    def __await__(self) -> Generator[Any, None, Tensor]: ...
 
 @final
 class PoolStats:
@@ -217,11 +253,16 @@ class MemoryPool:
         soft_limit: SupportsIndex | None = None,
         on_soft_limit: Callable[[PoolStats], object] | None = None,
         debug: bool = False,
+        gpu_support: bool = False,
         device: str | None = "cpu",
         export: bool = False,
     ) -> MemoryPool: ...
     @property
     def device(self) -> str: ...
+    @property
+    def gpu_support(self) -> tuple[str, ...]: ...
+    @property
+    def gpu_support_reason(self) -> str | None: ...
     @property
     def limit(self) -> int | None: ...
     @property

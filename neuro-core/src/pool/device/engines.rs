@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DevicePool, Engine};
+use super::{DevicePool, Engine, ask};
 use crate::backend::{close_drivers, life};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -83,6 +83,7 @@ impl MemoryPool {
             return Ok(Self::new(limit_bytes));
         }
         let pool = DevicePool::make(engine_of(device)?, limit_bytes as u64);
+        ask::enter(&pool);
         Ok(Self::make(Some(limit_bytes), Some(pool)))
     }
 
@@ -114,7 +115,7 @@ impl MemoryPool {
         self.inner().device.as_deref()
     }
 
-    /// A pool of a device that a test has made.
+    /// A pool of a device that a test has made. It is not among all pools, so that tests do not trim each other's.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn of_engine(engine: Arc<Engine>, limit_bytes: usize) -> Self {
         Self::make(Some(limit_bytes), Some(DevicePool::make(engine, limit_bytes as u64)))

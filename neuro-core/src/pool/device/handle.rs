@@ -1,19 +1,20 @@
-//! `PoolBlock`: the one handle of a block of a pool; `PoolOwner`: that of a pool.
+//! `PoolBlock`: the one handle of a block of a pool; `PoolOwner`: that of a pool; `Visit`: of one that was found among all.
 //!
 //! What is known of the block lies in a room that its pool gives out again, so that the handle is one word, and neither taking nor
 //! giving back a block asks anybody for memory or moves anything around.
 //!
 //! Invariants:
 //! - H1: a room holds a block from `PoolBlock::new` until the drop of that handle; else it is among the pool's spare ones, or nobody's.
-//! - H2: a pool lives while its owner does, and after that while a block of it is live. Who of the owner and the blocks is the last is
+//! - H2: a pool lives while its owner does, and after that while a block of it is live, or a visit lasts. Who of them is the last is
 //!   found out under the pool's lock, and frees it.
+//! - H3: a pool that is in the list of all leaves it, under the list's lock, before it is freed.
 
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::PoisonError;
 
 use super::uses::Uses;
-use super::{DeviceBlock, DevicePool};
+use super::{DeviceBlock, DevicePool, ask};
 use crate::backend::{SlabId, Span, Ticket};
 use crate::heap;
 use crate::sync::global::Mutex;
@@ -135,8 +136,8 @@ impl PoolOwner {
 }
 
 /// Where a pool lies, as its blocks know it: good for freeing it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Address(NonNull<DevicePool>);
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Address(NonNull<DevicePool>);
 
 // SAFETY: a number until somebody follows it, who proves that he may.
 unsafe impl Send for Address {}
@@ -167,9 +168,59 @@ impl Drop for PoolOwner {
     }
 }
 
+/// A pool that somebody who is not its owner looks at.
+#[derive(Debug)]
+pub(crate) struct Visit(Address);
+
+impl Visit {
+    /// Of a pool that is in the list of all, whose lock the caller has; not of one whose last handle has gone.
+    ///
+    /// # Safety
+    /// `address` is in that list.
+    pub(super) unsafe fn begin(address: Address) -> Option<Self> {
+        // SAFETY: it is in the list, which it would have to leave before it is freed (H3).
+        let pool = unsafe { address.0.as_ref() };
+        if !pool.engine().is_here() {
+            return None;
+        }
+        let mut state = pool.state();
+        if state.is_abandoned() {
+            return None; // whoever was the last is about to free it
+        }
+        state.visits += 1;
+        Some(Self(address))
+    }
+}
+
+impl Deref for Visit {
+    type Target = DevicePool;
+
+    fn deref(&self) -> &DevicePool {
+        // SAFETY: the pool lives while this does (H2).
+        unsafe { self.0.0.as_ref() }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if !self.engine().is_here() {
+            return;
+        }
+        let mut state = self.state();
+        state.visits -= 1;
+        let last = state.is_abandoned();
+        drop(state);
+        if last {
+            // SAFETY: the last, as was found under the lock (H2), so nobody reaches it any more.
+            unsafe { free(self.0.0) };
+        }
+    }
+}
+
 /// # Safety
 /// As [`PoolOwner::new`] made it, and the caller is the last that H2 speaks of.
 unsafe fn free(pool: NonNull<DevicePool>) {
+    ask::leave(Address(pool));
     // SAFETY: by contract.
     drop(unsafe { Box::from_raw(pool.as_ptr()) });
 }

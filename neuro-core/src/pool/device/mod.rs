@@ -10,10 +10,14 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `planted.rs`: what tests leave out.
+//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `ask.rs`: what else a pool is asked, and
+//!   all pools together; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
+mod ask;
+#[cfg(all(test, not(loom)))]
+mod ask_tests;
 mod block;
 mod engine;
 mod engines;
@@ -39,11 +43,12 @@ use std::sync::Arc;
 use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
 use self::uses::Numbers;
-use super::PoolStats;
+use super::scope::Scopes;
 use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
 use crate::sync::global::{AtomicBool, Mutex, MutexGuard, lock};
 
+pub(crate) use self::ask::{Pools, lock_pools, pools};
 pub(crate) use self::block::{DeviceBlock, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
@@ -84,8 +89,13 @@ struct State {
     pending: Vec<Pending>,
     counters: Counters,
     committed: Usage,
+    scopes: Scopes,
+    /// Allocations until one is refused.
+    fail_in: Option<u64>,
     /// Its owner is gone.
     closed: bool,
+    /// Who found it among all pools, and is not done with it.
+    visits: usize,
     /// Rooms for blocks to come.
     spare: Vec<Room>,
 }
@@ -125,71 +135,12 @@ impl DevicePool {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
-
-    /// Gives slabs in which nothing is live, nor used by work that is not done, back to the device. Bytes given back.
-    pub(crate) fn trim(&self) -> u64 {
-        if !self.engine.is_here() {
-            return 0;
-        }
-        // Without an answer from the device nothing can be known to be done.
-        let done = self.engine.poll().unwrap_or_else(|_| self.engine.done());
-        let mut gone = Vec::new();
-        {
-            let mut state = self.state();
-            state.reclaim(&done);
-            for at in 0..state.regions.len() {
-                let Some(region) = state.regions[at].take_if(|region| region.is_empty()) else {
-                    continue;
-                };
-                state.committed.remove(region.slab.bytes as usize);
-                gone.push(region);
-            }
-        }
-        gone.iter()
-            .for_each(|region| self.engine.retire(region.slab.id, *region.behind()));
-        gone.iter().map(|region| region.slab.bytes).sum()
-    }
-
-    /// The pool's figures.
-    pub(crate) fn stats(&self) -> PoolStats {
-        if !self.engine.is_here() {
-            return PoolStats::default();
-        }
-        let state = self.state();
-        let mut stats = PoolStats {
-            limit_bytes: usize::try_from(self.limit).ok(),
-            alignment: GRANULE as usize,
-            regions: state.regions.iter().flatten().count(),
-            ..PoolStats::default()
-        };
-        stats.set_counters(&state.counters);
-        stats.committed_bytes = state.committed.current;
-        stats.peak_committed_bytes = state.committed.peak;
-        stats.total_committed_bytes = state.committed.total;
-        (stats.reserved_bytes, stats.peak_reserved_bytes) = (stats.committed_bytes, stats.peak_committed_bytes);
-        stats.total_reserved_bytes = stats.total_committed_bytes;
-        stats.side_bytes = size_of::<Self>()
-            + state.regions.capacity() * size_of::<Option<Region>>()
-            + (state.counters.blocks.current + state.spare.len()) * size_of::<DeviceBlock>();
-        for heap in state.regions.iter().flatten().map(Region::heap) {
-            stats.side_bytes += heap.side_bytes();
-            stats.free_runs += heap.free_runs();
-            stats.largest_free_bytes = stats
-                .largest_free_bytes
-                .max((u64::from(heap.largest_free()) * GRANULE) as usize);
-            stats.hole_bytes += (u64::from(heap.free_units() - (heap.capacity() - heap.top())) * GRANULE) as usize;
-            stats.largest_hole_bytes = stats
-                .largest_hole_bytes
-                .max((u64::from(heap.largest_hole()) * GRANULE) as usize);
-        }
-        stats
-    }
 }
 
 impl State {
-    /// Whether neither the owner nor a block is left.
+    /// Whether neither the owner nor a block nor a visit is left.
     fn is_abandoned(&self) -> bool {
-        self.closed && self.counters.blocks.current == 0
+        self.closed && self.counters.blocks.current == 0 && self.visits == 0
     }
 
     /// Takes up what is done: blocks that were pending, and ranges that queues used.

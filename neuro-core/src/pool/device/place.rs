@@ -56,11 +56,16 @@ impl DevicePool {
             });
         }
         self.engine().check()?;
-        let refused = || self.out_of_memory(bytes, alignment);
+        let refused = || self.out_of_memory(bytes, alignment, None);
         let units = u32::try_from((bytes.max(1) as u64).div_ceil(GRANULE)).map_err(|_| refused())?;
         let align = (alignment as u64 / GRANULE).max(1) as u32;
         let request = Request { bytes, units, align };
         let mut state = self.state();
+        if state.must_fail() {
+            drop(state);
+            let cause = std::io::Error::other("a failure that fail_nth asked for");
+            return Err(self.out_of_memory(bytes, alignment, Some(cause)));
+        }
         if let Some(found) = state.find(request, &[queue]) {
             let room = state.spare.pop();
             drop(state);
@@ -110,7 +115,7 @@ impl DevicePool {
         }
         // Others may take what this makes free, so each step looks again.
         for trim_first in [false, true] {
-            if trim_first && self.trim() == 0 {
+            if trim_first && self.trim(0) == 0 {
                 break;
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
@@ -194,7 +199,7 @@ impl DevicePool {
     ) -> bool {
         let done = self.engine().done();
         let mut state = self.state();
-        state.counters.remove_block(requested, bytes);
+        state.count(|counters| counters.remove_block(requested, bytes));
         let last = if omitted(Omission::TagOfFreed) {
             Numbers::default()
         } else {
@@ -214,13 +219,15 @@ impl DevicePool {
     }
 
     #[cold]
-    fn out_of_memory(&self, asked: usize, alignment: usize) -> Error {
+    fn out_of_memory(&self, asked: usize, alignment: usize, cause: Option<std::io::Error>) -> Error {
         Error::OutOfMemory {
             device: self.engine().device(),
             asked,
             alignment,
             figures: Box::new(self.stats().into()),
-            cause: self.engine().why_no_memory(asked),
+            cause: cause
+                .map(std::sync::Arc::new)
+                .or_else(|| self.engine().why_no_memory(asked)),
         }
     }
 }
@@ -236,10 +243,11 @@ impl State {
                 let Some((block, number)) = region.allocate(units, align, queue) else {
                     continue;
                 };
-                self.counters.add_block(bytes, (u64::from(units) * GRANULE) as usize);
+                let slab = region.slab;
+                self.count(|counters| counters.add_block(bytes, (u64::from(units) * GRANULE) as usize));
                 return Some(Found {
                     region: at as u32,
-                    slab: region.slab,
+                    slab,
                     offset: block.offset,
                     node: block.node,
                     tag: block.tag,

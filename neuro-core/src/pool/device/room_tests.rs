@@ -50,7 +50,7 @@ fn under_a_budget(seed: u64) -> (Vec<String>, usize) {
             Err(error) => panic!("{error}"),
         }
         if step % 70 == 0 {
-            pool.trim();
+            pool.trim(0);
         }
     }
     (sim.findings(), refused)

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 const MIB: u64 = 1 << 20;
 
-fn engine(seed: u64) -> (Arc<Engine>, &'static Sim) {
+pub(super) fn engine(seed: u64) -> (Arc<Engine>, &'static Sim) {
     let sim: &'static Sim = Box::leak(Box::new(Sim::new(seed)));
     (Arc::new(Engine::new(Device::Vulkan(0), sim)), sim)
 }
@@ -80,7 +80,7 @@ fn program(seed: u64, limit: u64, steps: usize) -> Vec<String> {
                 let at = random(&mut state, blocks.len());
                 blocks.swap_remove(at);
             }
-            _ if step % 50 == 0 => drop(pool.trim()),
+            _ if step % 50 == 0 => drop(pool.trim(0)),
             _ => {}
         }
     }
@@ -186,7 +186,7 @@ fn a_device_with_less_memory_gives_shorter_slabs() {
     assert!(pool.stats().committed_bytes <= 5 << 20);
     // The slabs there are stand in the way of a longer one, and go.
     drop(take(&pool, 5 * MIB as usize, Queue::Compute));
-    assert_eq!(pool.trim(), 5 * MIB);
+    assert_eq!(pool.trim(0), 5 << 20);
     assert_eq!((sim.slabs(), pool.stats().committed_bytes), (0, 0));
 }
 
@@ -266,7 +266,8 @@ fn a_forked_child_touches_no_lock() {
     let (pool, sim) = pool(32, 4 * MIB);
     let block = take(&pool, 1000, Queue::Compute);
     let public = crate::MemoryPool::of_engine(Arc::clone(pool.engine()), 1 << 20);
-    let held = pool.state();
+    let scope = public.scope();
+    let held = (pool.state(), public.device_pool().unwrap().state());
     // SAFETY: the child does what is tested, and leaves at once.
     let child = unsafe { libc::fork() };
     if child == 0 {
@@ -278,6 +279,12 @@ fn a_forked_child_touches_no_lock() {
             crate::transfer::download(&block, 0, &mut [0; 4]).is_err(),
             crate::transfer::upload(&[0; 4], &block).is_err(),
             public.trim(0) == 0 && public.stats().live_blocks == 0,
+            {
+                public.reset_peak();
+                public.fail_nth(1);
+                let ended = public.scope().counters() == crate::Counters::default();
+                ended && scope.counters() == crate::Counters::default()
+            },
         ];
         drop(block);
         let code = refused

@@ -93,15 +93,13 @@ fn callbacks_run_once_each_and_a_panic_harms_nobody() {
     let (say, hear) = mpsc::channel();
     for number in 0..3 {
         let say = say.clone();
-        let then = || {
-            transfer.then(move |result| {
-                say.send((number, result.is_ok())).unwrap();
-                // Not by `panic!`, which would write to the test's output.
-                std::panic::resume_unwind(Box::new("a callback that panics"));
-            });
+        let callback = move |result: Result<DynTensor>| {
+            say.send((number, result.is_ok())).unwrap();
+            // Not by `panic!`, which would write to the test's output.
+            std::panic::resume_unwind(Box::new("a callback that panics"));
         };
-        // If it is over already, this thread calls it, and has the panic.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(then));
+        // If the transfer is over by now, the panic comes out here.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| transfer.then(callback)));
     }
     let there = transfer.wait().unwrap();
     assert_eq!(there.to_pool(&host()).unwrap().to_vec::<i32>().unwrap(), values);
