@@ -31,7 +31,7 @@ pub const NEURO_POOL_GPU_SUPPORT: u64 = 8;
 /// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
 pub const NEURO_POOL_EXPORT: u64 = 16;
 
-const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT;
+const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT | NEURO_POOL_EXPORT;
 
 /// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
 ///
@@ -105,20 +105,20 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
     if device != Device::Cpu {
         return device_pool(op, options, device);
     }
-    if options.flags & NEURO_POOL_EXPORT != 0 {
-        return Err(Failure::argument(
-            op,
-            "NEURO_POOL_EXPORT is set, and a pool of the cpu has nothing to export; set device to a Vulkan device",
-        ));
-    }
     let unknown = options.flags & !FLAGS;
     if unknown != 0 {
         return Err(Failure::argument(
             op,
             format_args!(
                 "unknown flags {unknown:#x}; known are NEURO_POOL_PREFAULT (1), NEURO_POOL_DEBUG (2), NEURO_POOL_NO_DECAY (4), \
-                 NEURO_POOL_GPU_SUPPORT (8)"
+                 NEURO_POOL_GPU_SUPPORT (8), NEURO_POOL_EXPORT (16)"
             ),
+        ));
+    }
+    if options.flags & NEURO_POOL_EXPORT != 0 {
+        return Err(Failure::argument(
+            op,
+            "NEURO_POOL_EXPORT is set, and a pool of the cpu has nothing to export; set device to a Vulkan device",
         ));
     }
     let decay = match (options.flags & NEURO_POOL_NO_DECAY != 0, options.decay_milliseconds) {

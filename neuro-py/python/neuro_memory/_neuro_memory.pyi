@@ -5,6 +5,7 @@ from types import EllipsisType, TracebackType
 from typing import (
     Any,
     Final,
+    Literal,
     Never,
     Protocol,
     Self,
