@@ -108,8 +108,15 @@ struct DLManagedTensorVersioned;
 // `neuro_pool_get_gpu_support` says why. Memory that devices have reached stays with the pool until it is trimmed or gone.
 #define NEURO_POOL_GPU_SUPPORT 8
 
+// Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
+// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
+#define NEURO_POOL_EXPORT 16
+
 // Flag of `neuro_tensor_options_t`: all elements are 0. Without it their values are undefined.
 #define NEURO_TENSOR_ZEROED 1
+
+// The descriptor is opaque: `VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT`, of one dedicated allocation with one buffer on all of it.
+#define NEURO_HANDLE_OPAQUE_FD 1
 
 // Work reads a tensor, and leaves it as it is.
 #define NEURO_ACCESS_READ 1
@@ -279,8 +286,9 @@ typedef struct {
     neuro_soft_limit_callback_t soft_limit_callback;
     // Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
     void *soft_limit_context;
-    // Where its memory lies. All zeros: the cpu. With another device `limit_bytes` is the only other option that may be set,
-    // and a `limit_bytes` of 0 gives the device's default pool (`neuro_pool_of_device`).
+    // Where its memory lies. All zeros: the cpu. With another device `limit_bytes` and the flag `NEURO_POOL_EXPORT` are
+    // the only other options that may be set, and a `limit_bytes` of 0 without that flag gives the device's default pool
+    // (`neuro_pool_of_device`).
     neuro_device_t device;
 } neuro_pool_options_t;
 
@@ -326,6 +334,26 @@ typedef struct {
 // `longjmp`, and no C++ exception.
 typedef void (*neuro_transfer_callback_t)(void *context, neuro_status_t status, neuro_tensor_t *tensor);
 
+// The memory that a tensor of a device lies in, and where. All of it but `fd` can be sent as it is; that goes as `SCM_RIGHTS`.
+typedef struct {
+    // `sizeof(neuro_exported_memory_t)`.
+    size_t struct_size;
+    // The memory, which stays as long as somebody has it, by a descriptor or imported. To be closed by whoever has it; -1: none.
+    int32_t fd;
+    // `NEURO_HANDLE_OPAQUE_FD`.
+    uint32_t handle_type;
+    // Bytes of all of it.
+    uint64_t allocation_bytes;
+    // Bytes from its start to the first element.
+    uint64_t offset;
+    // Bytes of all elements, which lie side by side.
+    uint64_t bytes;
+    // The device that it is of (`deviceUUID`): only the same can import it.
+    uint8_t device_uuid[16];
+    // Its driver (`driverUUID`), which has to be the same, too.
+    uint8_t driver_uuid[16];
+} neuro_exported_memory_t;
+
 // `PFN_vkGetInstanceProcAddr`: cast it to that, or from it. `instance` is a `VkInstance`.
 typedef void (*(*neuro_vulkan_get_instance_proc_addr_t)(void *instance, const char *name))(void);
 
@@ -359,8 +387,8 @@ typedef struct {
     // `VkBuffer`, which others share: a storage buffer, and source and target of copies. Valid as long as a tensor shares the
     // storage, and work is under way that was handed over with it by `neuro_vulkan_with_queue`.
     uint64_t buffer;
-    // Bytes from its start to the first element. For a whole tensor, not a view of a part, a multiple of 256 at least, as
-    // offsets of bindings have to be.
+    // Bytes from its start to the first element. For a whole tensor, not a view of a part, a multiple of what offsets of
+    // bindings have to be multiples of on this device (`minStorageBufferOffsetAlignment`).
     uint64_t offset;
     // Bytes from there to the end of the last element.
     uint64_t bytes;
@@ -1004,6 +1032,31 @@ neuro_status_t neuro_safetensors_save(const char *path,
                                       const char *const *names,
                                       neuro_tensor_t *const *tensors,
                                       size_t count);
+
+// The memory that `tensor` lies in, for another process to import: a contiguous tensor of a pool that was made with
+// `NEURO_POOL_EXPORT`. `out->fd` is the caller's, to be closed once. After a failure it is -1, and all else but `struct_size` zeros.
+//
+// Waits until what was submitted on the tensor is done. From then on both sides use the same bytes, and nothing orders them but they:
+// who has written them waits until that is done, and tells the other. Keep the tensor as long as the other side uses it: its block is
+// used again when it is released. Whoever imports one tensor reaches all that lies in the same piece of memory.
+neuro_status_t neuro_tensor_export_fd(const neuro_tensor_t *tensor,
+                                      neuro_exported_memory_t *out);
+
+// New tensor on `device` in memory that was exported, by this process or another. `memory->fd` stays the caller's, and can be closed.
+// Release `*out` once; the memory goes back with the last tensor on it, if nobody else has it.
+//
+// Memory of another device or driver, and a tensor that does not lie within it, is `NEURO_INVALID_ARGUMENT`; a descriptor of something
+// else `NEURO_DRIVER`, as far as the driver can tell; a device that cannot import `NEURO_UNAVAILABLE`.
+//
+// Caller: `memory` is NULL or readable for its `struct_size`; its `fd`, if it is memory of the device, was exported by this library, and has
+// `allocation_bytes` bytes; the elements are values of `dtype` before anybody reads them; while work that uses them is under way on
+// one side, the other does not write them; `shape` is readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_tensor_import_fd(neuro_device_t device,
+                                      const neuro_exported_memory_t *memory,
+                                      uint32_t dtype,
+                                      size_t ndim,
+                                      const int64_t *shape,
+                                      neuro_tensor_t **out);
 
 // What Vulkan calls `device`, which is opened if it was not. All of `*out` but its `struct_size` is zeros after a failure.
 //

@@ -47,6 +47,7 @@ UNSAFE = (
     "neuro-py/src/dlpack",
     "neuro-py/src/numpy_hook",
     "neuro-py/src/capsule",
+    "neuro-py/src/share",
     # Calls the unsafe half of the interface, as a user would, and reads the processor's clock.
     "bench/",
 )

@@ -14,6 +14,7 @@ use crate::options::*;
 use crate::pool::*;
 use crate::safetensors::*;
 use crate::scope::*;
+use crate::share::*;
 use crate::stats::*;
 use crate::status::*;
 use crate::tensor::*;
@@ -120,6 +121,7 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_copy_to_bytes
     neuro_tensor_create
     neuro_tensor_empty
+    neuro_tensor_export_fd
     neuro_tensor_fill_f64
     neuro_tensor_fill_i64
     neuro_tensor_from_dlpack
@@ -134,6 +136,7 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_get_numel
     neuro_tensor_get_shape
     neuro_tensor_get_strides
+    neuro_tensor_import_fd
     neuro_tensor_is_contiguous
     neuro_tensor_is_readonly
     neuro_tensor_map

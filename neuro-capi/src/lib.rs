@@ -12,6 +12,7 @@
 //!   `contents`: filling and copying; `transfer`: on the way to another device
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
+//! - `share`: memory of devices that goes to other processes
 //! - `vulkan`: shaders of the caller on tensors, and devices of the caller
 //! - `function`: all of these by name
 //!
@@ -39,6 +40,7 @@ pub mod options;
 pub mod pool;
 pub mod safetensors;
 pub mod scope;
+pub mod share;
 pub mod stats;
 pub mod status;
 mod structs;

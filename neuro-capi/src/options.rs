@@ -23,13 +23,16 @@ pub const NEURO_POOL_PREFAULT: u64 = 1;
 pub const NEURO_POOL_DEBUG: u64 = 2;
 /// Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
 pub const NEURO_POOL_NO_DECAY: u64 = 4;
-
 /// Flag of `neuro_pool_options_t`: devices may use the pool's memory where it lies. A tensor of it goes to a device that shares the
 /// host's memory without a copy, and to others by a copy of the device's own. Where that cannot be, copies are as from any pool, and
 /// `neuro_pool_get_gpu_support` says why. Memory that devices have reached stays with the pool until it is trimmed or gone.
 pub const NEURO_POOL_GPU_SUPPORT: u64 = 8;
+/// Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
+/// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
+pub const NEURO_POOL_EXPORT: u64 = 16;
 
-const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT;
+const FLAGS: u64 =
+    NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT | NEURO_POOL_EXPORT;
 
 /// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
 ///
@@ -64,8 +67,9 @@ pub struct neuro_pool_options_t {
     pub soft_limit_callback: neuro_soft_limit_callback_t,
     /// Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
     pub soft_limit_context: *mut c_void,
-    /// Where its memory lies. All zeros: the cpu. With another device `limit_bytes` is the only other option that may be set,
-    /// and a `limit_bytes` of 0 gives the device's default pool (`neuro_pool_of_device`).
+    /// Where its memory lies. All zeros: the cpu. With another device `limit_bytes` and the flag `NEURO_POOL_EXPORT` are
+    /// the only other options that may be set, and a `limit_bytes` of 0 without that flag gives the device's default pool
+    /// (`neuro_pool_of_device`).
     pub device: neuro_device_t,
 }
 
@@ -108,8 +112,14 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
             op,
             format_args!(
                 "unknown flags {unknown:#x}; known are NEURO_POOL_PREFAULT (1), NEURO_POOL_DEBUG (2), NEURO_POOL_NO_DECAY (4), \
-                 NEURO_POOL_GPU_SUPPORT (8)"
+                 NEURO_POOL_GPU_SUPPORT (8), NEURO_POOL_EXPORT (16)"
             ),
+        ));
+    }
+    if options.flags & NEURO_POOL_EXPORT != 0 {
+        return Err(Failure::argument(
+            op,
+            "NEURO_POOL_EXPORT is set, and a pool of the cpu has nothing to export; set device to a Vulkan device",
         ));
     }
     let decay = match (options.flags & NEURO_POOL_NO_DECAY != 0, options.decay_milliseconds) {
@@ -162,7 +172,7 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
 fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device) -> Result<MemoryPool> {
     let set = [
         ("alignment", options.alignment != 0),
-        ("flags", options.flags != 0),
+        ("flags", options.flags & !NEURO_POOL_EXPORT != 0),
         ("decay_milliseconds", options.decay_milliseconds != 0),
         ("keep_bytes", options.keep_bytes != 0),
         ("soft_limit_bytes", options.soft_limit_bytes != 0),
@@ -172,13 +182,22 @@ fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device)
     if let Some((name, _)) = set.into_iter().find(|&(_, set)| set) {
         return Err(Failure::argument(
             op,
-            format_args!("{name} is set, and a pool of {device} has no option but limit_bytes"),
+            format_args!(
+                "{name} is set, and a pool of {device} has no option but limit_bytes, and NEURO_POOL_EXPORT in flags"
+            ),
         ));
     }
+    let exports = options.flags & NEURO_POOL_EXPORT != 0;
     Ok(match options.limit_bytes {
-        0 => MemoryPool::of_device(device)?,
+        0 if exports => {
+            // The default pool's memory is for nobody else.
+            let limit = MemoryPool::of_device(device)?.limit().unwrap_or(usize::MAX);
+            MemoryPool::new_gpu(device, limit)?
+        }
+        0 => return Ok(MemoryPool::of_device(device)?),
         limit => MemoryPool::new_gpu(device, limit)?,
-    })
+    }
+    .with_export(exports))
 }
 
 /// What C wants to have called.

@@ -53,8 +53,8 @@ pub struct neuro_vulkan_buffer_t {
     /// `VkBuffer`, which others share: a storage buffer, and source and target of copies. Valid as long as a tensor shares the
     /// storage, and work is under way that was handed over with it by `neuro_vulkan_with_queue`.
     pub buffer: u64,
-    /// Bytes from its start to the first element. For a whole tensor, not a view of a part, a multiple of 256 at least, as
-    /// offsets of bindings have to be.
+    /// Bytes from its start to the first element. For a whole tensor, not a view of a part, a multiple of what offsets of
+    /// bindings have to be multiples of on this device (`minStorageBufferOffsetAlignment`).
     pub offset: u64,
     /// Bytes from there to the end of the last element.
     pub bytes: u64,

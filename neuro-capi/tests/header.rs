@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     "status",
     "version",
     "dtype",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 18] = [
     "transfer",
     "dlpack",
     "safetensors",
+    "share",
     "vulkan",
     "function",
 ];

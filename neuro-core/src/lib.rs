@@ -35,7 +35,7 @@ pub use memory::DeviceMemory;
 pub use pool::{Init, MemoryPool, PoolPtr, PoolStats, Scope, shutdown};
 pub use rc::{Arc, Weak};
 pub use shape::Geometry;
-pub use tensor::{DynTensor, Scalar, Transfer};
+pub use tensor::{DynTensor, Exported, Scalar, Transfer};
 
 /// The README's Rust program, compiled and run as a documentation test.
 #[cfg(doctest)]

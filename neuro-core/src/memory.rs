@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use crate::backend::Queue;
 use crate::device::Device;
 use crate::error::Result;
-use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock};
+use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock, SharedBlock};
 use crate::pool::{Init, MemoryPool, PoolPtr};
 use crate::rc::Arc;
 use crate::sync::{AtomicBool, Ordering};
@@ -37,6 +37,8 @@ enum Owner {
     Pool(#[expect(dead_code, reason = "dropped, never read: its drop returns the block")] PoolPtr<u8>),
     Foreign(#[expect(dead_code, reason = "dropped, never read: its drop is the deleter")] Box<dyn Send + Sync>),
     Device(PoolBlock),
+    /// Memory that somebody exported.
+    Shared(SharedBlock),
     /// Memory of the host as a device uses it; the host's own handle of it.
     Face(Face, Arc<DeviceMemory>),
 }
@@ -90,10 +92,23 @@ impl DeviceMemory {
         }
     }
 
+    /// Memory that somebody exported: whoever has a handle of it can write it at any time.
+    pub(crate) fn of_shared(block: SharedBlock) -> Self {
+        Self {
+            ptr: block.host().unwrap_or(NOWHERE),
+            bytes: block.bytes(),
+            device: block.engine().device(),
+            readonly: false,
+            exposed: AtomicBool::new(true),
+            owner: Owner::Shared(block),
+        }
+    }
+
     /// The block of a device that it is.
     pub(crate) fn device_block(&self) -> Option<&DeviceBlock> {
         match &self.owner {
             Owner::Device(block) => Some(block),
+            Owner::Shared(block) => Some(block),
             Owner::Face(face, _) => Some(face),
             Owner::Pool(_) | Owner::Foreign(_) => None,
         }
@@ -152,7 +167,7 @@ impl DeviceMemory {
             Owner::Pool(_) => true,
             // An array of another library whose memory comes from a pool: its keeper keeps the block.
             Owner::Foreign(_) => MemoryPool::owns(self.ptr.as_ptr()),
-            Owner::Device(_) | Owner::Face(..) => false,
+            Owner::Device(_) | Owner::Shared(_) | Owner::Face(..) => false,
         }
     }
 
@@ -205,7 +220,7 @@ impl DeviceMemory {
         match &self.owner {
             Owner::Pool(_) | Owner::Device(_) => true,
             Owner::Face(_, host) => host.is_pooled(),
-            Owner::Foreign(_) => false,
+            Owner::Foreign(_) | Owner::Shared(_) => false,
         }
     }
 

@@ -38,6 +38,7 @@ mod safetensors;
 mod scope;
 #[deny(unsafe_code)]
 mod shape;
+mod share;
 #[deny(unsafe_code)]
 mod soft_limit;
 #[deny(unsafe_code)]
@@ -68,6 +69,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy_hook::register(module)?;
     pickle::register(module)?;
     safetensors::register(module)?;
+    share::register(module)?;
     transfer::register(module)?;
     Ok(())
 }

@@ -37,7 +37,8 @@ use crate::tensor::PyTensor;
 /// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
 /// gpu_support: let devices use its memory where it lies: the property gpu_support has the names of those that do.
 /// device: where its memory lies: "cpu", or "vulkan:0" and the like, whose memory is the limit where none is given. Of the other
-///     options such a pool has none.
+///     options such a pool has export only.
+/// export: other processes can import its memory: see Tensor.export_fd. A device that cannot is reported by the first tensor.
 #[pyclass(frozen, weakref, name = "MemoryPool", module = "neuro_memory")]
 pub(crate) struct PyMemoryPool {
     pub(crate) inner: MemoryPool,
@@ -65,9 +66,9 @@ impl PyMemoryPool {
     #[pyo3(
         signature = (
             limit=None, alignment=None, *, prefault=false, decay=Some(1.0), keep=None, soft_limit=None, on_soft_limit=None,
-            debug=false, gpu_support=false, device=None
+            debug=false, gpu_support=false, device=None, export=false
         ),
-        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, gpu_support=False, device='cpu')"
+        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, gpu_support=False, device='cpu', export=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "they are keywords, each with a default")]
     fn new(
@@ -81,6 +82,7 @@ impl PyMemoryPool {
         debug: bool,
         gpu_support: bool,
         device: Option<&Bound<'_, PyAny>>,
+        export: bool,
     ) -> PyResult<Self> {
         let device = device.map(create::parse_device).transpose()?.unwrap_or_default();
         if device != Device::Cpu {
@@ -93,18 +95,28 @@ impl PyMemoryPool {
                 || on_soft_limit.is_some()
             {
                 return Err(PyValueError::new_err(format!(
-                    "a pool of {device} has no option but its limit"
+                    "a pool of {device} has no option but its limit and export"
                 )));
             }
             let inner = match shape::bytes("limit", limit)? {
                 Some(limit) => MemoryPool::new_gpu(device, limit),
                 None => MemoryPool::of_device(device),
             };
-            let inner = inner.map_err(raise)?;
+            let mut inner = inner.map_err(raise)?;
+            if export {
+                // The default pool's memory is for nobody else.
+                let limit = inner.limit().unwrap_or(usize::MAX);
+                inner = MemoryPool::new_gpu(device, limit).map_err(raise)?.with_export(true);
+            }
             return Ok(Self {
                 inner,
                 on_soft_limit: None,
             });
+        }
+        if export {
+            return Err(PyValueError::new_err(
+                "export: a pool of the cpu has nothing to export; name a device, as device=\"vulkan:0\"",
+            ));
         }
         let decay = decay.map(seconds).transpose()?;
         let soft = soft_limit_of(shape::bytes("soft_limit", soft_limit)?, on_soft_limit)?;

@@ -22,6 +22,8 @@
 //! - B8: memory that is not there is refused as [`Refusal::NoMemory`], and everything else still works.
 //! - B9: all calls may come from any thread at any time.
 //! - B10: imported memory of the host is a slab like any other, at the host's own address; who cannot import refuses.
+//! - B11: exported memory is the same bytes for everybody who imports it, and stays until the last of them gave it back. Work of one is
+//!   ordered before work of another by waiting for it, and by nothing else. Descriptors are neither kept nor lost, refused or not.
 //!
 //! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
@@ -38,6 +40,7 @@ pub(crate) mod sim;
 pub(crate) mod vulkan;
 
 use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
@@ -72,6 +75,8 @@ pub(crate) struct Ticket {
 pub(crate) enum SlabKind {
     /// The device. The host may be able to, too ([`Slab::host`]), where that costs nothing.
     Device,
+    /// As `Device`, and whoever imports it ([`Backend::export`]).
+    Exported,
     /// The host writes, the device reads: staging on the way in.
     Upload,
     /// The device writes, the host reads: staging on the way out.
@@ -113,6 +118,13 @@ pub(crate) enum Op {
     Fill { to: Span, value: u32 },
 }
 
+/// Who a device is, and by whose driver: what memory goes between by file descriptor has both in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    pub(crate) device: [u8; 16],
+    pub(crate) driver: [u8; 16],
+}
+
 /// What a pool has to know of a device.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
@@ -130,6 +142,8 @@ pub(crate) struct Facts {
     pub(crate) shares_memory: bool,
     /// What kernels want the offsets of their buffers to be multiples of: a power of two, at most `alignment`.
     pub(crate) bind_alignment: u64,
+    /// Who it is, if it exports and imports memory by file descriptor.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// Opens a device.
@@ -195,6 +209,16 @@ pub(crate) enum Refusal {
     },
 }
 
+/// What those say who neither export memory nor import it.
+fn no_sharing(call: &'static str) -> Refusal {
+    Refusal::Call {
+        call,
+        code: 0,
+        meaning: "the device neither exports nor imports memory by file descriptor (VK_KHR_external_memory_fd)"
+            .to_owned(),
+    }
+}
+
 /// A device, as the pool and the transfers use it. The rules are above.
 pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug {
     fn facts(&self) -> &Facts;
@@ -220,10 +244,33 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
         })
     }
 
+    /// A file descriptor for the memory of a slab of kind [`SlabKind::Exported`], and how many bytes that has. The slab begins with it,
+    /// and may be a little shorter.
+    ///
+    /// # Errors
+    /// What the driver said; [`Refusal::Call`] for another slab, and where that cannot be.
+    fn export(&self, slab: SlabId) -> Result<(OwnedFd, u64), Refusal> {
+        let _ = slab;
+        Err(no_sharing("export"))
+    }
+
+    /// Makes memory that was exported a slab, all `bytes` bytes of it. `fd` stays the caller's.
+    ///
+    /// # Errors
+    /// What the driver said; [`Refusal::Call`] where that cannot be.
+    ///
+    /// # Safety
+    /// If the driver takes `fd` for memory of its own, it is from [`export`](Self::export) of a device of the same [`Identity`], by
+    /// this process or another, and has `bytes` bytes.
+    unsafe fn import_fd(&self, fd: BorrowedFd<'_>, bytes: u64) -> Result<Slab, Refusal> {
+        let _ = (fd, bytes);
+        Err(no_sharing("import_fd"))
+    }
+
     /// Gives a slab back.
     ///
     /// # Safety
-    /// It is from [`allocate`](Self::allocate) or [`import_host`](Self::import_host), is not used any more, and no work that is not done uses it.
+    /// It is from [`allocate`](Self::allocate) or an import, is not used any more, and no work that is not done uses it.
     unsafe fn free(&self, slab: SlabId);
 
     /// Hands work to a queue: it begins when `waits` are done.

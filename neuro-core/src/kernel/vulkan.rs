@@ -56,8 +56,8 @@ pub use crate::pool::device::Access;
 pub struct BufferView {
     /// `VkBuffer`, which others share. It can be a storage buffer, and the source and target of copies.
     pub buffer: u64,
-    /// Bytes from its start to element `[0, 0, …]`. For a whole tensor, not a view of a part, a multiple of 256 at least, which is what
-    /// offsets of bindings have to be multiples of.
+    /// Bytes from its start to element `[0, 0, …]`. For a whole tensor, not a view of a part, a multiple of what offsets of bindings have
+    /// to be multiples of on this device (`minStorageBufferOffsetAlignment`).
     pub offset: u64,
     /// Bytes from there to the end of the last element.
     pub bytes: u64,

@@ -33,6 +33,7 @@ mod element;
 mod fill;
 #[deny(unsafe_code)]
 mod scalar;
+mod share;
 mod strided;
 #[deny(unsafe_code)]
 mod transfer;
@@ -42,6 +43,7 @@ mod tests;
 mod view;
 
 pub use scalar::Scalar;
+pub use share::Exported;
 pub use transfer::Transfer;
 
 /// An n-dimensional array of one dtype, or a view of a part of one.

@@ -5,6 +5,7 @@ from types import EllipsisType, TracebackType
 from typing import (
     Any,
     Final,
+    Literal,
     Never,
     Protocol,
     Self,
@@ -104,6 +105,7 @@ class Tensor:
     ) -> Tensor | Transfer: ...
     def synchronize(self) -> None: ...
     def map(self) -> Tensor: ...
+    def export_fd(self) -> dict[str, Any]: ...
     def item(self) -> _Scalar: ...
     def tolist(self) -> Any: ...
     def fill(self, value: _Number) -> None: ...
@@ -254,6 +256,7 @@ class MemoryPool:
         debug: bool = False,
         gpu_support: bool = False,
         device: str | None = "cpu",
+        export: bool = False,
     ) -> MemoryPool: ...
     @property
     def device(self) -> str: ...
@@ -280,6 +283,18 @@ class MemoryPool:
 
 def devices() -> tuple[list[dict[str, Any]], dict[str, str]]: ...
 def shutdown() -> None: ...
+def import_fd(
+    device: str,
+    *,
+    fd: int,
+    allocation_bytes: SupportsIndex,
+    offset: SupportsIndex,
+    bytes: SupportsIndex,
+    device_uuid: str,
+    driver_uuid: str,
+    dtype: _DType,
+    shape: _Shape,
+) -> Tensor: ...
 def empty(
     shape: _Shape,
     dtype: _DType = "float32",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-use crate::backend::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket};
+use crate::backend::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::{Mutex, lock};
 
 #[derive(Debug)]
@@ -52,7 +52,10 @@ impl Backend for HostDevice {
         &self.facts
     }
 
-    fn allocate(&self, bytes: u64, _: SlabKind) -> Result<Slab, Refusal> {
+    fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
+        if kind == SlabKind::Exported {
+            return Err(no_sharing("allocate"));
+        }
         if bytes > self.facts.max_slab_bytes {
             return Err(Refusal::NoMemory);
         }

@@ -3,6 +3,8 @@
 //! Linux. Lengths and addresses are multiples of the page size; the callers in `host/mod.rs` see to that.
 
 use std::io;
+#[cfg(feature = "vulkan")]
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -228,6 +230,28 @@ pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
     match unsafe { libc::atexit(function) } {
         0 => Ok(()),
         _ => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
+    }
+}
+
+/// Closes `copy`, which was a copy of `original`, unless somebody has closed it already: then it is nothing, or another file.
+///
+/// # Safety
+/// `copy` is nobody else's, as long as it is what it was.
+#[cfg(feature = "vulkan")]
+pub(crate) unsafe fn close_if_still(copy: RawFd, original: BorrowedFd<'_>) {
+    let file_of = |fd: RawFd| {
+        let mut facts = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: only asks about the number, whatever that is; there is room for the answer.
+        let status = unsafe { libc::fstat(fd, facts.as_mut_ptr()) };
+        // SAFETY: the call has filled it.
+        (status == 0)
+            .then(|| unsafe { facts.assume_init() })
+            .map(|facts| (facts.st_dev, facts.st_ino))
+    };
+    let still = file_of(copy);
+    if still.is_some() && still == file_of(original.as_raw_fd()) {
+        // SAFETY: it is what it was, so the caller's.
+        unsafe { libc::close(copy) };
     }
 }
 

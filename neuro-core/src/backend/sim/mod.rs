@@ -21,7 +21,7 @@ use self::clock::{Clock, Event, HOST, Shadow, Use};
 use self::memory::Memory;
 use super::budget::Budget;
 use super::raw::RawVulkan;
-use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket};
+use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::lock;
 
 #[derive(Debug)]
@@ -87,6 +87,7 @@ impl Sim {
                 import_alignment: Some(4096),
                 shares_memory: false,
                 bind_alignment: 64,
+                identity: None,
             },
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
@@ -210,6 +211,9 @@ impl Backend for Sim {
         let room = state.limit.saturating_sub(state.used).min(self.facts.max_slab_bytes);
         if bytes > room {
             return Err(Refusal::NoMemory);
+        }
+        if kind == SlabKind::Exported {
+            return Err(no_sharing("allocate"));
         }
         state.calls.allocate += 1;
         let bytes = bytes.next_multiple_of(8);

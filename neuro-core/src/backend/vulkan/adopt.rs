@@ -15,12 +15,13 @@ use crate::sync::global::lock;
 pub(super) const FIRST: u32 = 1000;
 
 /// Functions of an instance that are called here and by the crate that holds memory.
-const OF_INSTANCE: [&CStr; 9] = [
+const OF_INSTANCE: [&CStr; 10] = [
     c"vkGetDeviceProcAddr",
     c"vkEnumeratePhysicalDevices",
     c"vkEnumerateDeviceExtensionProperties",
     c"vkGetPhysicalDeviceProperties",
     c"vkGetPhysicalDeviceProperties2",
+    c"vkGetPhysicalDeviceExternalBufferProperties",
     c"vkGetPhysicalDeviceFeatures2",
     c"vkGetPhysicalDeviceMemoryProperties",
     c"vkGetPhysicalDeviceMemoryProperties2",
@@ -145,10 +146,11 @@ unsafe fn take(theirs: Adopt) -> Result<VulkanDevice, NotAdopted> {
     if let Some(name) = OF_DEVICE.iter().chain(&timeline).find(missing) {
         return Err(lacks(name, "the device"));
     }
-    // Whether the engine has switched the extension on, of which the device's list says only that it could.
+    // Whether the engine has switched the extensions on, of which the device's list says only that it could.
     if missing(&&c"vkGetMemoryHostPointerPropertiesEXT") {
         found.min_imported_host_pointer_alignment = None;
     }
+    found.has_memory_fds &= !missing(&&c"vkGetMemoryFdKHR");
     // SAFETY: as above.
     let device = unsafe { Device::load(instance.fp_v1_0(), device) };
     let (family, queue) = (theirs.queue_family, vk::Queue::from_raw(theirs.queue));

@@ -88,6 +88,7 @@ pub(crate) struct Found {
     pub(crate) api: Version,
     pub(crate) kind: Kind,
     pub(crate) uuid: [u8; 16],
+    pub(super) driver_uuid: [u8; 16],
     pub(crate) heaps: Vec<MemoryHeap>,
     /// Longest piece of memory.
     pub(crate) max_memory_allocation_size: u64,
@@ -99,6 +100,8 @@ pub(crate) struct Found {
     pub(crate) max_memory_allocation_count: u64,
     /// What imported host memory begins on; absent where none can be imported.
     pub(crate) min_imported_host_pointer_alignment: Option<u64>,
+    /// Whether it has file descriptors for memory.
+    pub(super) has_memory_fds: bool,
     /// What offsets of storage buffers are multiples of.
     pub(crate) min_storage_buffer_offset_alignment: u64,
     /// Why it cannot be used, if it cannot.
@@ -191,6 +194,7 @@ pub(super) fn look_at(instance: &Instance, physical: vk::PhysicalDevice, most: u
         api,
         kind: Kind::of(plain.device_type),
         uuid: ids.device_uuid,
+        driver_uuid: ids.driver_uuid,
         heaps: heaps(
             instance,
             physical,
@@ -201,6 +205,7 @@ pub(super) fn look_at(instance: &Instance, physical: vk::PhysicalDevice, most: u
         max_storage_buffer_range: plain.limits.max_storage_buffer_range.into(),
         max_memory_allocation_count: plain.limits.max_memory_allocation_count.into(),
         min_imported_host_pointer_alignment: can_import.then_some(import.min_imported_host_pointer_alignment),
+        has_memory_fds: extensions.has(khr::external_memory_fd::NAME),
         min_storage_buffer_offset_alignment: plain.limits.min_storage_buffer_offset_alignment,
         unusable: (!usable).then(|| {
             let Version(major, minor, patch) = api;

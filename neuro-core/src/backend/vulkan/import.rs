@@ -7,7 +7,7 @@ use ash::{Device, Instance, ext, vk};
 
 use super::discover::Found;
 use super::refuse::Health;
-use super::slabs::{Held, Memory, Slabs};
+use super::slabs::{Memory, Slabs};
 use crate::backend::{Refusal, Slab, SlabKind};
 
 const HOST: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT;
@@ -76,19 +76,15 @@ impl Slabs {
             return Err(Refusal::NoMemory);
         }
         let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(HOST);
-        let buffer = self.create_buffer(bytes, Some(&mut external), health)?;
-        // SAFETY: the buffer was just made; the rest is forwarded.
-        match unsafe { self.back_with(importer, buffer, memory, bytes, health) } {
-            Ok(device_memory) => {
-                let memory = Memory::Own(device_memory, memory);
-                Ok(self.enter(Held { buffer, bytes, memory }, SlabKind::Device))
-            }
-            Err(refusal) => {
-                // SAFETY: nobody but this function has it.
-                unsafe { self.device().destroy_buffer(buffer, None) };
-                Err(refusal)
-            }
-        }
+        self.make(bytes, Some(&mut external), SlabKind::Device, health, |buffer| {
+            // SAFETY: the buffer was just made; the rest is forwarded.
+            let device_memory = unsafe { self.back_with(importer, buffer, memory, bytes, health) }?;
+            Ok(Memory::Own {
+                memory: device_memory,
+                host: Some(memory),
+                is_exported: false,
+            })
+        })
     }
 
     /// # Safety
@@ -125,10 +121,24 @@ impl Slabs {
         let device_memory = unsafe { device.allocate_memory(&info, None) };
         let device_memory = device_memory.map_err(|code| health.refusal("vkAllocateMemory", code))?;
         // SAFETY: both are of this device; the buffer has no memory yet, and needs no more.
-        let bound = unsafe { device.bind_buffer_memory(buffer, device_memory, 0) };
-        bound.map(|()| device_memory).map_err(|code| {
-            // SAFETY: nobody but this function has it.
-            unsafe { device.free_memory(device_memory, None) };
+        unsafe { self.bind(buffer, device_memory, health) }
+    }
+
+    /// Puts the start of memory behind a buffer; memory that cannot be is given back.
+    ///
+    /// # Safety
+    /// Both are of this device, and nobody else has the memory. The buffer has none yet, and needs no more than that.
+    pub(super) unsafe fn bind(
+        &self,
+        buffer: vk::Buffer,
+        memory: vk::DeviceMemory,
+        health: &Health,
+    ) -> Result<vk::DeviceMemory, Refusal> {
+        // SAFETY: by contract.
+        let bound = unsafe { self.device().bind_buffer_memory(buffer, memory, 0) };
+        bound.map(|()| memory).map_err(|code| {
+            // SAFETY: by contract.
+            unsafe { self.device().free_memory(memory, None) };
             health.refusal("vkBindBufferMemory", code)
         })
     }

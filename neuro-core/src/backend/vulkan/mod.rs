@@ -7,6 +7,7 @@
 //! queue      tickets, command buffers, submission                      record     pieces of work as commands, with barriers
 //! timeline   semaphores that count                                   import     host memory that the device uses where it lies
 //! adopt      devices that others opened                              raw        what it shows to others who speak Vulkan
+//! share      memory that others import, or have exported             buffer     what slabs are
 //! ```
 //!
 //! Invariants:
@@ -20,6 +21,7 @@
 //! Absent on purpose: flushing of memory that is not coherent (such memory is not shown to the host), kernels.
 
 mod adopt;
+mod buffer;
 mod close;
 mod discover;
 mod import;
@@ -29,6 +31,7 @@ mod queue;
 mod raw;
 mod record;
 mod refuse;
+mod share;
 mod slabs;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -39,6 +42,7 @@ mod validation;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use ash::{Instance, StaticFn};
@@ -155,6 +159,17 @@ impl Backend for VulkanDevice {
         let _inside = self.health.check()?;
         // SAFETY: forwarded contract.
         unsafe { self.slabs.import(memory, bytes, &self.health) }
+    }
+
+    fn export(&self, slab: SlabId) -> Result<(OwnedFd, u64), Refusal> {
+        let _inside = self.health.check()?;
+        self.slabs.export(slab, &self.health)
+    }
+
+    unsafe fn import_fd(&self, fd: BorrowedFd<'_>, bytes: u64) -> Result<Slab, Refusal> {
+        let _inside = self.health.check()?;
+        // SAFETY: forwarded contract.
+        unsafe { self.slabs.import_fd(fd, bytes, &self.health) }
     }
 
     unsafe fn free(&self, slab: SlabId) {

@@ -118,6 +118,9 @@ fn create(instance: &Instance, found: &Found, places: &[Place]) -> Result<Device
     if found.min_imported_host_pointer_alignment.is_some() {
         extensions.push(ext::external_memory_host::NAME.as_ptr());
     }
+    if found.has_memory_fds {
+        extensions.push(khr::external_memory_fd::NAME.as_ptr());
+    }
     let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
     let info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)

@@ -17,8 +17,9 @@ use super::discover::{Found, Kind, heaps, own_heap};
 use super::import::Importer;
 use super::record::Buffers;
 use super::refuse::Health;
+use super::share::Sharer;
 use crate::backend::budget::Budget;
-use crate::backend::{Facts, Op, Refusal, Slab, SlabId, SlabKind, Span};
+use crate::backend::{Facts, Identity, Op, Refusal, Slab, SlabId, SlabKind, Span};
 use crate::sync::global::{Mutex, lock};
 
 /// What blocks begin on. Whatever a kernel or a copy wants is no more on the devices there are.
@@ -33,22 +34,23 @@ const KEPT_EMPTY: u64 = vk::MAX_MEMORY_TYPES as u64;
 pub(super) struct Slabs {
     device: Device,
     facts: Facts,
-    max_memory_allocation_size: u64,
+    pub(super) max_memory_allocation_size: u64,
     pub(super) max_memory_allocation_count: u64,
     /// Where to ask for the budget; `None` where the driver knows of none.
     budget: Option<(Instance, vk::PhysicalDevice)>,
     /// Of the queues that use them.
-    families: Vec<u32>,
+    pub(super) families: Vec<u32>,
     pub(super) importer: Option<Importer>,
+    pub(super) sharer: Option<Sharer>,
     /// `None` at the end.
     allocator: Mutex<Option<Allocator>>,
-    table: Mutex<Table>,
+    pub(super) table: Mutex<Table>,
 }
 
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     last: u64,
-    held: BTreeMap<SlabId, Held>,
+    pub(super) held: BTreeMap<SlabId, Held>,
 }
 
 pub(super) struct Held {
@@ -61,8 +63,12 @@ pub(super) struct Held {
 pub(super) enum Memory {
     /// The allocator's.
     Allocated(Allocation),
-    /// Memory of its own, and where the host reaches it.
-    Own(vk::DeviceMemory, NonNull<u8>),
+    /// Memory of its own, where the host reaches it, and whether others may import it.
+    Own {
+        memory: vk::DeviceMemory,
+        host: Option<NonNull<u8>>,
+        is_exported: bool,
+    },
 }
 
 // SAFETY: the address is a fact; who uses it proves that he may where he does so.
@@ -73,7 +79,9 @@ impl Memory {
     /// not cache takes many times as long to read.
     fn host(&self, kind: SlabKind) -> Option<NonNull<u8>> {
         let wanted = match kind {
-            SlabKind::Device => vk::MemoryPropertyFlags::HOST_COHERENT | vk::MemoryPropertyFlags::HOST_CACHED,
+            SlabKind::Device | SlabKind::Exported => {
+                vk::MemoryPropertyFlags::HOST_COHERENT | vk::MemoryPropertyFlags::HOST_CACHED
+            }
             SlabKind::Upload | SlabKind::Readback => vk::MemoryPropertyFlags::HOST_COHERENT,
         };
         match self {
@@ -81,7 +89,7 @@ impl Memory {
                 .mapped_ptr()
                 .filter(|_| memory.memory_properties().contains(wanted))
                 .map(NonNull::cast),
-            Memory::Own(_, host) => Some(*host),
+            Memory::Own { host, .. } => *host,
         }
     }
 }
@@ -106,6 +114,7 @@ impl Slabs {
             allocation_sizes: AllocationSizes::new(SHARED_MEMORY, SHARED_MEMORY),
         })
         .map_err(|error| error.to_string())?;
+        let sharer = Sharer::new(instance, device, found);
         let (max_slab_bytes, longest_by) = found.longest_slab();
         let knows_budget = found.heaps.iter().any(|heap| heap.budget.is_some());
         Ok(Self {
@@ -118,12 +127,17 @@ impl Slabs {
                 import_alignment: found.min_imported_host_pointer_alignment,
                 shares_memory: matches!(found.kind, Kind::Integrated | Kind::Software),
                 bind_alignment: found.min_storage_buffer_offset_alignment.max(4),
+                identity: sharer.is_some().then_some(Identity {
+                    device: found.uuid,
+                    driver: found.driver_uuid,
+                }),
             },
             max_memory_allocation_size: found.max_memory_allocation_size,
             max_memory_allocation_count: found.max_memory_allocation_count,
             budget: knows_budget.then(|| (instance.clone(), found.physical)),
             families,
             importer: Importer::new(instance, device, found),
+            sharer,
             allocator: Mutex::new(Some(allocator)),
             table: Mutex::new(Table::default()),
         })
@@ -154,46 +168,12 @@ impl Slabs {
             return Err(Refusal::NoMemory);
         }
         let bytes = bytes.max(4).next_multiple_of(4);
-        let buffer = self.create_buffer(bytes, None, health)?;
-        match self.back(buffer, bytes, kind, health) {
-            Ok(memory) => {
-                let memory = Memory::Allocated(memory);
-                Ok(self.enter(Held { buffer, bytes, memory }, kind))
-            }
-            Err(refusal) => {
-                // SAFETY: nobody but this function has it.
-                unsafe { self.device.destroy_buffer(buffer, None) };
-                Err(refusal)
-            }
+        if kind == SlabKind::Exported {
+            return self.allocate_exported(bytes, health);
         }
-    }
-
-    /// A buffer without memory, of `bytes` bytes, for copies and kernels of all queues that are used.
-    pub(super) fn create_buffer(
-        &self,
-        bytes: u64,
-        external: Option<&mut vk::ExternalMemoryBufferCreateInfo<'_>>,
-        health: &Health,
-    ) -> Result<vk::Buffer, Refusal> {
-        let mode = match self.families.len() {
-            0 | 1 => vk::SharingMode::EXCLUSIVE,
-            _ => vk::SharingMode::CONCURRENT,
-        };
-        let mut info = vk::BufferCreateInfo::default()
-            .size(bytes)
-            .usage(
-                vk::BufferUsageFlags::TRANSFER_SRC
-                    | vk::BufferUsageFlags::TRANSFER_DST
-                    | vk::BufferUsageFlags::STORAGE_BUFFER,
-            )
-            .sharing_mode(mode)
-            .queue_family_indices(&self.families);
-        if let Some(external) = external {
-            info = info.push_next(external);
-        }
-        // SAFETY: the device lives; the length is no more than it allows; the families are different ones of the device.
-        let buffer = unsafe { self.device.create_buffer(&info, None) };
-        buffer.map_err(|code| health.refusal("vkCreateBuffer", code))
+        self.make(bytes, None, kind, health, |buffer| {
+            self.back(buffer, bytes, kind, health).map(Memory::Allocated)
+        })
     }
 
     /// Whether one more piece of memory may be asked for. Drivers need not check it.
@@ -210,7 +190,7 @@ impl Slabs {
             let own = table
                 .held
                 .values()
-                .filter(|held| matches!(held.memory, Memory::Own(..)));
+                .filter(|held| matches!(held.memory, Memory::Own { .. }));
             (table.held.len() as u64, own.count() as u64)
         };
         // The report is long, so it is asked for only when it may matter.
@@ -236,7 +216,7 @@ impl Slabs {
                 name: "slab",
                 requirements,
                 location: match kind {
-                    SlabKind::Device => MemoryLocation::GpuOnly,
+                    SlabKind::Device | SlabKind::Exported => MemoryLocation::GpuOnly,
                     SlabKind::Upload => MemoryLocation::CpuToGpu,
                     // Cached where the device has such memory, says the allocator: the host reads other memory very slowly.
                     SlabKind::Readback => MemoryLocation::GpuToCpu,
@@ -293,7 +273,7 @@ impl Slabs {
                 debug_assert!(freed.is_ok(), "{freed:?}");
             }
             // SAFETY: its only buffer is gone.
-            Memory::Own(memory, _) => unsafe { self.device.free_memory(memory, None) },
+            Memory::Own { memory, .. } => unsafe { self.device.free_memory(memory, None) },
         }
     }
 
@@ -367,7 +347,7 @@ impl Slabs {
     }
 }
 
-fn is_not_there(slab: SlabId) -> Refusal {
+pub(super) fn is_not_there(slab: SlabId) -> Refusal {
     Refusal::Call {
         call: "submit",
         code: 0,

@@ -7,6 +7,7 @@ mod limits;
 mod process;
 mod programs;
 mod raw;
+mod share;
 
 use std::sync::Once;
 

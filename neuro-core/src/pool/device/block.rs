@@ -18,11 +18,11 @@ use crate::sync::global::{Mutex, MutexGuard, lock};
 
 /// What is known of a block. Its owner is a [`PoolBlock`](super::PoolBlock) or a [`Face`](super::Face).
 pub(crate) struct DeviceBlock {
-    /// The pool that it is of, which stays while it is live (`handle.rs`, H2), and where it lies there. Of memory of a host pool none.
+    /// The pool that it is of, which stays while it is live (`handle.rs`, H2), and where it lies there. Without a meaning where there is another home.
     pub(super) pool: NonNull<DevicePool>,
     pub(super) region: u32,
     pub(super) block: heap::Block,
-    pub(super) host_home: Option<HostHome>,
+    pub(super) other_home: Option<OtherHome>,
     pub(super) span: Span,
     /// Bytes asked for.
     pub(super) requested: usize,
@@ -31,11 +31,16 @@ pub(crate) struct DeviceBlock {
     pub(super) uses: Mutex<Uses>,
 }
 
-/// Whose the memory of a host pool is.
-pub(super) struct HostHome {
-    pub(super) import: Arc<Import>,
-    /// Gives it back to its pool.
-    pub(super) _keeper: Box<dyn Send + Sync>,
+/// Where memory comes from that is of no pool of the device.
+pub(super) enum OtherHome {
+    /// From a host pool.
+    Host {
+        import: Arc<Import>,
+        /// Gives it back to its pool.
+        _keeper: Box<dyn Send + Sync>,
+    },
+    /// From whoever exported it. The slab is this block's.
+    Shared(Arc<Engine>),
 }
 
 // SAFETY: the address is that of memory which is this block's alone; who uses it proves that he may where he does so.
@@ -56,11 +61,21 @@ impl fmt::Debug for DeviceBlock {
 impl DeviceBlock {
     #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        match &self.host_home {
+        match &self.other_home {
             // SAFETY: the pool stays while the block is live, which it is as long as this value is there (H1, H2).
             None => unsafe { self.pool.as_ref() }.engine(),
-            Some(home) => home.import.engine(),
+            Some(OtherHome::Host { import, .. }) => import.engine(),
+            Some(OtherHome::Shared(engine)) => engine,
         }
+    }
+
+    /// The pool of the device that it is of.
+    pub(super) fn pool(&self) -> Option<&DevicePool> {
+        if self.other_home.is_some() {
+            return None;
+        }
+        // SAFETY: as in `engine`.
+        Some(unsafe { self.pool.as_ref() })
     }
 
     /// Bytes asked for.

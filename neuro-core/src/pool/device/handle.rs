@@ -72,7 +72,7 @@ fn fresh_room() -> Room {
             node: 0,
             tag: heap::Tag::IDLE,
         },
-        host_home: None,
+        other_home: None,
         span: Span {
             slab: SlabId(0),
             offset: 0,
@@ -98,7 +98,7 @@ impl Drop for PoolBlock {
     fn drop(&mut self) {
         // SAFETY: the room holds a block (H1), and this is its only handle.
         let block = unsafe { self.0.as_mut() };
-        debug_assert!(block.host_home.is_none(), "a block without a pool");
+        debug_assert!(block.other_home.is_none(), "a block without a pool");
         let pool = block.pool;
         // SAFETY: the pool lives while this block does (H2).
         let here = unsafe { pool.as_ref() };

@@ -22,7 +22,7 @@ use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
-use super::block::HostHome;
+use super::block::OtherHome;
 use super::planted::{Omission, omitted};
 use super::uses::{Numbers, Uses};
 use super::{DeviceBlock, Engine};
@@ -174,10 +174,10 @@ struct FaceBlock(DeviceBlock);
 
 impl Drop for FaceBlock {
     fn drop(&mut self) {
-        if let (Some(home), Some(host)) = (&self.0.host_home, self.0.host)
+        if let (Some(OtherHome::Host { import, .. }), Some(host)) = (&self.0.other_home, self.0.host)
             && self.0.engine().is_here()
         {
-            home.import.forget(host);
+            import.forget(host);
         }
     }
 }
@@ -249,7 +249,7 @@ impl Face {
                 node: 0,
                 tag: heap::Tag::IDLE,
             },
-            host_home: Some(HostHome {
+            other_home: Some(OtherHome::Host {
                 import: Arc::clone(&import),
                 _keeper: keeper(),
             }),

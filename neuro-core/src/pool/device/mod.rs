@@ -10,8 +10,8 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `room.rs`: what the device does not give; `ask.rs`: what else a pool is asked, and all pools together; `planted.rs`: what
-//!   tests leave out.
+//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `ask.rs`: what else a pool is asked, and
+//!   all pools together; `planted.rs`: what tests leave out.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -31,6 +31,7 @@ mod ring;
 mod room;
 #[cfg(all(test, not(loom)))]
 mod room_tests;
+mod share;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(all(test, not(loom)))]
@@ -45,7 +46,7 @@ use self::uses::Numbers;
 use super::scope::Scopes;
 use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
-use crate::sync::global::{Mutex, MutexGuard, lock};
+use crate::sync::global::{AtomicBool, Mutex, MutexGuard, lock};
 
 pub(crate) use self::ask::{Pools, lock_pools, pools};
 pub(crate) use self::block::{DeviceBlock, submit, turn};
@@ -62,6 +63,7 @@ pub(crate) use self::lane::{Landing, Way};
 pub(crate) use self::planted::without;
 pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
+pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
 
@@ -74,6 +76,8 @@ pub(crate) struct DevicePool {
     limit: u64,
     /// Held while the device is asked for a slab.
     growth: Mutex<()>,
+    /// Slabs are for others, too.
+    exports: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -112,6 +116,7 @@ impl DevicePool {
             engine,
             limit,
             growth: Mutex::default(),
+            exports: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }

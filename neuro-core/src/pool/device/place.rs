@@ -9,7 +9,7 @@ use super::planted::{Omission, omitted};
 use super::region::{GRANULE, Region};
 use super::uses::Numbers;
 use super::{DevicePool, Pending, PoolBlock, State};
-use crate::backend::{QUEUES, Queue, Refusal, Slab, SlabKind, Span, Ticket};
+use crate::backend::{QUEUES, Queue, Refusal, Slab, Span, Ticket};
 use crate::error::{Error, Result};
 use crate::heap::{Block, Tag};
 use crate::sync::global::lock;
@@ -160,11 +160,12 @@ impl DevicePool {
             let slabs = state.regions.iter().flatten().count() as u32;
             (LEAST << slabs.min(8)).min(MOST).max(need).min(room)
         };
+        let kind = self.kind_of_slabs()?;
         let Some(mut want) = self.engine().within_budget(need, want) else {
             return Ok(false);
         };
         let slab = loop {
-            match self.engine().backend().allocate(want, SlabKind::Device) {
+            match self.engine().backend().allocate(want, kind) {
                 Err(Refusal::NoMemory) if want > need => want = (want / 2).max(need).next_multiple_of(GRANULE),
                 other => break other,
             }

@@ -15,7 +15,7 @@ use crate::vulkan::{self, Adopt, GetInstanceProcAddr, QueueLock};
 use crate::{Device, Error, MemoryPool};
 
 /// What a program has that opened a device itself. It stays until the process ends.
-struct Own {
+pub(super) struct Own {
     entry: Entry,
     instance: Instance,
     physical: vk::PhysicalDevice,
@@ -26,6 +26,11 @@ struct Own {
 
 /// A device that has what is needed, for this version of Vulkan.
 fn open(api: u32) -> Own {
+    open_with(api, &[])
+}
+
+/// The same with more extensions.
+pub(super) fn open_with(api: u32, more: &[&std::ffi::CStr]) -> Own {
     let program = vk::ApplicationInfo::default().api_version(api);
     let info = vk::InstanceCreateInfo::default().application_info(&program);
     // SAFETY: descriptions live in this function, and handles until the process ends.
@@ -39,11 +44,14 @@ fn open(api: u32) -> Own {
         let queues = [vk::DeviceQueueCreateInfo::default()
             .queue_family_index(family)
             .queue_priorities(&[1.0])];
-        let extensions = [ash::khr::timeline_semaphore::NAME.as_ptr()];
+        let mut extensions: Vec<_> = more.iter().map(|name| name.as_ptr()).collect();
+        if api < vk::API_VERSION_1_2 {
+            extensions.push(ash::khr::timeline_semaphore::NAME.as_ptr());
+        }
         let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
         let info = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
-            .enabled_extension_names(if api < vk::API_VERSION_1_2 { &extensions } else { &[] })
+            .enabled_extension_names(&extensions)
             .push_next(&mut timelines);
         let device = instance.create_device(physical, &info, None).unwrap();
         let queue = device.get_device_queue(family, 0);
@@ -59,7 +67,7 @@ fn open(api: u32) -> Own {
 }
 
 impl Own {
-    fn to_adopt(&self, api_version: u32, lock: Option<Box<dyn QueueLock>>) -> Adopt {
+    pub(super) fn to_adopt(&self, api_version: u32, lock: Option<Box<dyn QueueLock>>) -> Adopt {
         Adopt {
             // SAFETY: two names for the type of one function.
             get_instance_proc_addr: unsafe {
@@ -79,7 +87,7 @@ impl Own {
 }
 
 /// Hands a device over, or finds out why not.
-fn adopt(what: Adopt) -> Result<Device, Error> {
+pub(super) fn adopt(what: Adopt) -> Result<Device, Error> {
     // SAFETY: the handles stay, and are what they are called, or wrong in a way that is looked for.
     unsafe { vulkan::adopt(what) }
 }

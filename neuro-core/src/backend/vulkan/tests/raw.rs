@@ -12,6 +12,7 @@ mod double;
 use self::double::{Doubler, Point};
 use super::process::alone;
 use super::watched;
+use crate::backend::Backend;
 use crate::vulkan::{self, Access, GetInstanceProcAddr, Handles, QueueTurn, SemaphoreValue};
 use crate::{DType, Device, DynTensor, Error, MemoryPool};
 
@@ -173,6 +174,31 @@ fn work_of_others_is_ordered_with_copies() {
             assert_eq!(back(&copy), times(&plain, 4.0), "{round}");
             assert!(back(&empty).iter().all(|&number| number == 0.0));
         }
+    });
+}
+
+/// A tensor of the host that the device uses where it lies is one for shaders, too, where the device has the host's memory.
+#[test]
+fn a_shader_works_on_memory_of_the_host() {
+    watched(|device| {
+        let facts = device.facts();
+        if !facts.shares_memory || facts.import_alignment.is_none() {
+            return;
+        }
+        let pool = MemoryPool::new(16 << 20).with_gpu_support(true);
+        let doubler = doubler(Device::Vulkan(0));
+        let mut host = DynTensor::zeros_in(&pool, None, &[5000], DType::F32).unwrap();
+        host.as_mut_slice::<f32>().unwrap().fill(1.5);
+        let there = host.to_device(Device::Vulkan(0)).unwrap();
+        let view = vulkan::buffer(&there).unwrap();
+        assert!(
+            view.offset.is_multiple_of(facts.bind_alignment) && view.bytes == 20_000,
+            "{view:?}"
+        );
+        double(&doubler, &there);
+        double(&doubler, &there);
+        assert!(back(&there).iter().all(|&number| number == 6.0), "behind the shader");
+        assert_eq!(host.to_vec::<f32>().unwrap()[4999], 6.0, "the same bytes");
     });
 }
 
