@@ -571,6 +571,12 @@ size_t neuro_device_name(neuro_device_t device,
 // change while the process runs. 0 where there is none: `neuro_device_get_missing` has the words.
 size_t neuro_device_get_count(void);
 
+// Gives all devices back before the process ends, for good: waits until they are idle, frees their memory, and lets the drivers go.
+// Nobody has to: a process may end with whatever it has on devices. From then on what needs a device is `NEURO_DEVICE_LOST` or
+// `NEURO_UNAVAILABLE`, transfers under way fail, and tensors that are left can be released. Memory into which a mapped tensor looks
+// stays. Any thread may call it, but none that has a turn on a device's queue; a second call does nothing.
+neuro_status_t neuro_shutdown(void);
+
 // Device `index`, counted from 0: what it is, as of now. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
 // An index beyond the last is `NEURO_OUT_OF_RANGE`.
 neuro_status_t neuro_device_get_info(size_t index,

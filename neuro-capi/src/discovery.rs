@@ -59,6 +59,18 @@ pub extern "C" fn neuro_device_get_count() -> usize {
     guard::value(0, || Ok(neuro_core::devices().devices.len()))
 }
 
+/// Gives all devices back before the process ends, for good: waits until they are idle, frees their memory, and lets the drivers go.
+/// Nobody has to: a process may end with whatever it has on devices. From then on what needs a device is `NEURO_DEVICE_LOST` or
+/// `NEURO_UNAVAILABLE`, transfers under way fail, and tensors that are left can be released. Memory into which a mapped tensor looks
+/// stays. Any thread may call it, but none that has a turn on a device's queue; a second call does nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn neuro_shutdown() -> neuro_status_t {
+    guard::status(|| {
+        neuro_core::shutdown();
+        Ok(())
+    })
+}
+
 /// Device `index`, counted from 0: what it is, as of now. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
 /// An index beyond the last is `NEURO_OUT_OF_RANGE`.
 ///

@@ -110,6 +110,7 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_scope_end
     neuro_scope_get
     neuro_scope_reset
+    neuro_shutdown
     neuro_status_name
     neuro_tensor_at
     neuro_tensor_const_at

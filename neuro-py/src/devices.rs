@@ -49,6 +49,16 @@ fn describe<'py>(py: Python<'py>, info: &DeviceInfo) -> PyResult<Bound<'py, PyDi
     Ok(dict)
 }
 
+/// Gives all devices back before the process ends, for good: waits until they are idle, frees their memory, lets the drivers go.
+///
+/// Nobody has to call it. From then on what needs a device raises NeuroMemoryError, transfers under way fail, and tensors that are left
+/// can be dropped. Memory that is mapped stays. A second call does nothing.
+#[pyfunction]
+fn shutdown(py: Python<'_>) {
+    py.detach(neuro_core::shutdown);
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)
 }

@@ -399,12 +399,37 @@ LEAVE = f"""
 
 
 @pytest.mark.parametrize(
-    "more", ["", "kept[0].wait()", "time.sleep(0.05)", "import sys; kept.append(sys); sys.exit(0) if print('left') else None"]
+    "more", ["", "kept[0].wait()", "time.sleep(0.05)", "nm.shutdown()", "import sys; kept.append(sys); sys.exit(0) if print('left') else None"]
 )
 def test_exit_with_transfers_under_way_and_callables_pending(more):
     for _ in range(8):
         done = run_python(LEAVE.format(more=more))
         assert done.stdout.startswith("left\n") and done.stderr == "", done.stderr
+
+
+def test_shutdown_refuses_devices_from_then_on():
+    done = run_python(f"""
+        import neuro_memory as nm
+        there = nm.ones(1000, device={GPU!r})
+        mapped = nm.full(5, 2.0, device={GPU!r})
+        try:
+            mapped = mapped.map()
+        except nm.NeuroMemoryError:
+            mapped = nm.full(5, 2.0)
+        nm.shutdown()
+        nm.shutdown()
+        for use in (lambda: there.to("cpu"), lambda: nm.zeros(3, device={GPU!r}), lambda: there.to("cpu", non_blocking=True).wait()):
+            try:
+                use()
+            except nm.NeuroMemoryError as error:
+                assert "shut down" in str(error), error
+            else:
+                raise SystemExit("a device was used")
+        assert nm.devices()[0] == [] and "shut down" in nm.devices()[1]["vulkan"]
+        assert nm.ones(3).data_ptr and list(memoryview(mapped)) == [2.0] * 5
+        print("left")
+    """)
+    assert (done.stdout, done.stderr) == ("left\n", "")
 
 
 def test_exit_waits_for_a_callable_that_runs():

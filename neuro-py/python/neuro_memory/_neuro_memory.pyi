@@ -294,6 +294,7 @@ def import_fd(
     dtype: _DType,
     shape: _Shape,
 ) -> Tensor: ...
+def shutdown() -> None: ...
 def empty(
     shape: _Shape,
     dtype: _DType = "float32",
