@@ -31,7 +31,8 @@ pub const NEURO_POOL_GPU_SUPPORT: u64 = 8;
 /// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
 pub const NEURO_POOL_EXPORT: u64 = 16;
 
-const FLAGS: u64 = NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT | NEURO_POOL_EXPORT;
+const FLAGS: u64 =
+    NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT | NEURO_POOL_EXPORT;
 
 /// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
 ///
