@@ -50,7 +50,17 @@ pub struct Ours<H> {
     source: DynTensor,
     there: Option<DynTensor>,
     back: Option<DynTensor>,
+    /// Nothing may be copied up.
+    shared: bool,
     kind: PhantomData<H>,
+}
+
+/// Whether the device's memory is the host's, and is shown as such.
+fn is_shared(device: Device) -> bool {
+    let found = neuro_core::devices();
+    let shares = |info: &&neuro_core::DeviceInfo| matches!(info.kind, "software" | "integrated");
+    found.devices.iter().filter(shares).any(|info| info.device == device)
+        && std::env::var_os("NEURO_BENCH_APART").is_none()
 }
 
 impl<H: Host> Copier for Ours<H> {
@@ -62,6 +72,7 @@ impl<H: Host> Copier for Ours<H> {
             source,
             there: None,
             back: None,
+            shared: H::IN_PLACE && is_shared(device),
             kind: PhantomData,
         })
     }
@@ -78,7 +89,11 @@ impl<H: Host> Copier for Ours<H> {
             true => self.source.to_device(self.pools.1.device()),
             false => self.source.to_pool(&self.pools.1),
         };
-        self.there = Some(there?);
+        let there = there?;
+        if self.shared && there.data_ptr() != self.source.data_ptr() {
+            return Err("it was copied, and the device shares the host's memory".into());
+        }
+        self.there = Some(there);
         Ok(())
     }
 

@@ -103,7 +103,9 @@ impl Drop for PoolBlock {
         // SAFETY: the pool lives while this block does (H2).
         let here = unsafe { pool.as_ref() };
         if !here.engine().is_here() {
-            return; // the parent's, and so is the room
+            // The block is the parent's. The room is the child's own copy, in which no other thread is.
+            // SAFETY: leaked in `new`, and this is the end of its only handle.
+            return drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
         let last = uses_of(block).last();
         let (region, place, requested, bytes) = (block.region, block.block, block.requested, block.span.bytes as usize);
