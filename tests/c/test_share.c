@@ -213,6 +213,10 @@ static void bad_input(void) {
     CHECK(none != plain);
     neuro_tensor_t *all[] = {tensor, turned, there, here, out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        /* Memory that work may still use would stay a while, and its descriptor with it. */
+        CHECK_OK(neuro_tensor_synchronize(all[i]));
+    }
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         CHECK_OK(neuro_tensor_release(all[i]));
     }
     CHECK_OK(neuro_pool_release(none));

@@ -83,6 +83,7 @@ impl MemoryPool {
         // SAFETY: as in `gpu_region_of`.
         let pool = unsafe { head.as_ref().pool.as_ref() };
         let mut state = lock_state(pool);
+        pool.gpu_reached.store(true, Ordering::Relaxed);
         let region = state.region_of(address.addr().get());
         region.map(|region| region.pinned = true).is_some()
     }
@@ -91,7 +92,7 @@ impl MemoryPool {
 impl State {
     /// Lets go of regions of which nothing is imported any more.
     pub(super) fn unpin(&mut self, pool: &Inner) {
-        if pool.has_gpu_support() {
+        if pool.is_gpu_reached() {
             for region in self.regions.iter_mut().filter(|region| region.pinned) {
                 region.pinned = device::is_imported(&region.addresses());
             }
@@ -101,7 +102,7 @@ impl State {
 
 /// Gives up what devices do not use at this moment. No lock is held.
 pub(super) fn release(pool: &Inner) {
-    if pool.has_gpu_support() {
+    if pool.is_gpu_reached() {
         device::release_imports(Some(pool.number));
     }
 }
@@ -109,5 +110,5 @@ pub(super) fn release(pool: &Inner) {
 /// Waits for devices that still use freed blocks of `pool`; whether there may be room now. No lock is held.
 #[cold]
 pub(super) fn finish(pool: &Inner) -> bool {
-    pool.has_gpu_support() && device::finish_imports(pool.number)
+    pool.is_gpu_reached() && device::finish_imports(pool.number)
 }

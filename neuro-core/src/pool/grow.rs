@@ -135,7 +135,11 @@ impl State {
     fn stay_within_limit(&mut self, kind: Kind) {
         let Some(limit) = self.options.limit else { return };
         let most = limit.saturating_add(2 * STEP - 1) / STEP * STEP;
-        for region in self.regions.iter_mut().filter(|region| region.kind != kind) {
+        let others = self
+            .regions
+            .iter_mut()
+            .filter(|region| region.kind != kind && !region.pinned);
+        for region in others {
             let above = self.committed.current.saturating_sub(most);
             if above > 0 {
                 self.committed.remove(region.trim(above));

@@ -106,8 +106,9 @@ struct Inner {
     alignment: AtomicUsize,
     /// Whether it has a guard.
     guarded: AtomicBool,
-    /// Whether devices may use its memory where it lies.
+    /// Whether devices may use its memory where it lies; and whether one ever did, which stays.
     gpu_support: AtomicBool,
+    gpu_reached: AtomicBool,
     /// Whether every request has to come to the lock: `State::slow`, for those who do not have it.
     slow: AtomicBool,
     /// Small requests of threads that have no cache yet.
@@ -139,9 +140,16 @@ impl Inner {
         self.guarded.load(Ordering::Relaxed)
     }
 
+    /// Whether a device may be asked to use its memory.
     fn has_gpu_support(&self) -> bool {
-        // Relaxed: set before the pool is shared.
+        // Relaxed: an option.
         self.gpu_support.load(Ordering::Relaxed)
+    }
+
+    /// Whether a device may have imported some of its memory.
+    fn is_gpu_reached(&self) -> bool {
+        // Relaxed: set under the pool's lock, before the first import. Whoever frees and takes memory of it came after that.
+        self.gpu_reached.load(Ordering::Relaxed)
     }
 
     fn odd(&self) -> MutexGuard<'_, HashMap<usize, BlockWord>> {
@@ -184,6 +192,7 @@ impl MemoryPool {
             alignment: AtomicUsize::new(GRANULE),
             guarded: AtomicBool::new(false),
             gpu_support: AtomicBool::new(false),
+            gpu_reached: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             newcomers: AtomicU32::new(0),
             pending: Pending::new(),

@@ -121,7 +121,7 @@ impl MemoryPool {
         let mut state = lock_state(inner);
         let given = match state.allocate(inner, bytes, alignment) {
             // Devices may still use blocks that were freed.
-            Err(error @ Error::OutOfMemory { .. }) if inner.has_gpu_support() => {
+            Err(error @ Error::OutOfMemory { .. }) if inner.is_gpu_reached() => {
                 drop(state);
                 if !gpu::finish(inner) {
                     return Err(error);
@@ -171,7 +171,7 @@ pub(super) fn welcome(pool: NonNull<Inner>, inner: &Inner, wait: bool) {
 /// They are committed memory of a block that the caller owns.
 unsafe fn zero(pool: &Inner, start: NonNull<u8>, len: usize) {
     // Devices would go on with the old pages.
-    if len >= LARGE && !pool.has_gpu_support() {
+    if len >= LARGE && !pool.is_gpu_reached() {
         // Fresh pages cost nothing until they are touched. Whole steps only: a discard that ends inside a huge page makes the
         // system split it, and the next touch pays.
         let head = start.as_ptr().align_offset(STEP);

@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
-use crate::pool::device::{DeviceBlock, Engine, PoolBlock, Waits};
+use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock, Waits};
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -123,7 +123,8 @@ impl DynTensor {
                 self.check_host("to_device")?;
                 let block = to.allocate(bytes, 1, Queue::Upload)?;
                 // The caller may write his tensor when this returns.
-                to.engine().wait(&self.send(&block)?)?;
+                let (until, _in_use) = self.send(&block)?;
+                to.engine().wait(&until)?;
                 block
             }
         };
@@ -131,17 +132,17 @@ impl DynTensor {
     }
 
     /// Copies the elements, in their order, to the start of `block`, which has room for them. Until the work that it returns is done,
-    /// nobody writes this tensor.
-    pub(super) fn send(&self, block: &DeviceBlock) -> Result<Waits> {
+    /// nobody writes this tensor; and who lets go of the face then, and not before, leaves it to nobody else.
+    pub(super) fn send(&self, block: &DeviceBlock) -> Result<(Waits, Option<Face>)> {
         let source = self.contiguous()?;
         if !transfer::is_at_once(block)
             && let Some(face) = DeviceMemory::face(&source.storage, block.engine())
         {
             let ticket = transfer::copy(Queue::Upload, &face, source.offset, block, source.nbytes())?;
-            return Ok(ticket.into_iter().collect());
+            return Ok((ticket.into_iter().collect(), Some(face)));
         }
         source.with_bytes("to_device", |bytes| transfer::upload(bytes, block))??;
-        Ok(Waits::new())
+        Ok((Waits::new(), None))
     }
 
     /// A tensor of all of a block's elements.

@@ -233,7 +233,7 @@ impl DynTensor {
         let (promise, transfer) = Promise::new(to.engine());
         let source = self.clone();
         let job = move || {
-            let sent = source.send(&block).map(drop);
+            let sent = source.send(&block);
             let tensor = Self::of_block(block, geometry, source.dtype);
             let until = tensor.under_way();
             let then = Box::new(move |landed: Result<()>| {

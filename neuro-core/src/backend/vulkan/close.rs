@@ -14,9 +14,17 @@ impl VulkanDevice {
     /// # Safety
     /// Nobody is inside, or comes in again.
     pub(super) unsafe fn destroy(&self, keep: &[SlabId]) {
+        if self.is_shut.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let device = &self.lines.device;
-        // SAFETY: the device lives, and nobody submits to it. Lost devices are idle, too.
-        let _ = unsafe { device.device_wait_idle() };
+        if self.is_adopted {
+            // Its owner may be at work on it.
+            self.lines.finish();
+        } else {
+            // SAFETY: the device lives, and nobody submits to it. Lost devices are idle, too.
+            let _ = unsafe { device.device_wait_idle() };
+        }
         // SAFETY: it is idle, and nobody uses anything of it.
         let left = unsafe {
             self.lines.destroy();
@@ -36,9 +44,14 @@ impl VulkanDevice {
 /// Nobody is inside, or comes in again, and every device was destroyed or is to stay.
 pub(crate) unsafe fn close() {
     let open = lock(&OPEN);
-    let left = open
-        .values()
-        .any(|device| !device.is_adopted && !device.is_gone.load(Ordering::Relaxed));
+    // What was adopted and never used has not been shut down.
+    // SAFETY: forwarded contract; nobody looks into what nobody used.
+    open.values().for_each(|device| unsafe { device.destroy(&[]) });
+    let own = loader::instance();
+    let left = open.values().any(|device| {
+        let of_ours = !device.is_adopted || own == Some(device.handles.instance);
+        of_ours && !device.is_gone.load(Ordering::Relaxed)
+    });
     if !left {
         // SAFETY: forwarded contract.
         unsafe { loader::close() };

@@ -3,6 +3,7 @@
 //! Nothing is linked: a program that holds this starts where there is no Vulkan, and is told what is missing when it asks for a
 //! device. What was made stays until the process ends (`mod.rs`, invariant 1).
 
+use ash::vk::Handle;
 use ash::{Entry, Instance, vk};
 
 use crate::backend::life;
@@ -35,6 +36,12 @@ static VULKAN: OnceLock<Result<Vulkan, String>> = OnceLock::new();
 pub(super) fn vulkan() -> Result<&'static Vulkan, String> {
     let _inside = life::enter()?;
     VULKAN.get_or_init(|| load(LIBRARY)).as_ref().map_err(Clone::clone)
+}
+
+/// The library's own instance, if there is one.
+pub(super) fn instance() -> Option<u64> {
+    let vulkan = VULKAN.get()?.as_ref().ok()?;
+    Some(vulkan.instance.handle().as_raw())
 }
 
 /// Destroys the instance, if there is one.

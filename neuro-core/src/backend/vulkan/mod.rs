@@ -70,6 +70,7 @@ pub(crate) struct VulkanDevice {
     health: Health,
     handles: Handles,
     is_adopted: bool,
+    is_shut: AtomicBool,
     is_gone: AtomicBool,
 }
 
@@ -140,6 +141,7 @@ impl VulkanDevice {
             health: Health::default(),
             handles,
             is_adopted: false,
+            is_shut: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
         }
     }

@@ -159,6 +159,15 @@ impl Commands {
 }
 
 impl Lines {
+    /// Waits for all that was submitted. A device that is lost has nothing to wait for.
+    pub(super) fn finish(&self) {
+        for line in &self.lines {
+            let submitted = lock(&line.commands).submitted;
+            // SAFETY: the timeline and its device live as long as this.
+            let _ = unsafe { self.timelines.wait(line.timeline, submitted) };
+        }
+    }
+
     /// Destroys timelines and command buffers.
     ///
     /// # Safety

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::import::Faces;
 use super::lane::{Lane, Way};
 use super::planted::{Omission, omitted};
 use super::ring::Ring;
@@ -31,6 +32,7 @@ pub(crate) struct Engine {
     /// Held while host memory is imported; and why it could not be, the first time.
     importing: Mutex<()>,
     import_refused: Mutex<Option<String>>,
+    faces: Mutex<Faces>,
     /// Slabs that the host looks into.
     mapped: Mutex<Vec<SlabId>>,
     /// Forks that this process was the child of when the engine was made.
@@ -82,6 +84,7 @@ impl Engine {
             lanes: Default::default(),
             importing: Mutex::default(),
             import_refused: Mutex::default(),
+            faces: Mutex::default(),
             mapped: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
@@ -229,6 +232,11 @@ impl Engine {
         }
         drop(kept);
         any && self.finish(&until).is_ok()
+    }
+
+    /// Host memory that the device uses.
+    pub(super) fn faces(&self) -> &Mutex<Faces> {
+        &self.faces
     }
 
     /// Held while host memory is imported.

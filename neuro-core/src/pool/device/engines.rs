@@ -12,11 +12,19 @@ use crate::sync::global::{Mutex, lock};
 /// Opened once each, and kept to the end of the process: what is on a device may outlive every handle.
 static ENGINES: Mutex<Vec<Arc<Engine>>> = Mutex::new(Vec::new());
 
+/// # Errors
+/// [`Error::DeviceLost`] in a forked child, after [`shutdown`], and when the process ends.
+fn enter(device: Device) -> Result<life::Inside> {
+    life::enter().map_err(|reason| Error::DeviceLost { device, reason })
+}
+
 /// The device, opened if it was not.
 ///
 /// # Errors
 /// [`Error::Unavailable`] with what was looked for.
 pub(crate) fn engine_of(device: Device) -> Result<Arc<Engine>> {
+    // Also keeps a forked child from a lock that a thread may have had which is not there.
+    let _inside = enter(device)?;
     let mut engines = lock(&ENGINES);
     if let Some(engine) = engines.iter().find(|engine| engine.device() == device) {
         return Ok(Arc::clone(engine));
@@ -62,6 +70,7 @@ pub fn shutdown() {
 
 /// Why `device`, if it is in use, could not use host memory where it lies when it was tried.
 pub(crate) fn import_refused(device: Device) -> Option<String> {
+    let _inside = life::enter().ok()?;
     let engines = lock(&ENGINES);
     engines
         .iter()
@@ -96,6 +105,7 @@ impl MemoryPool {
         if device == Device::Cpu {
             return Ok(Self::global().clone());
         }
+        let _inside = enter(device)?; // as in `engine_of`
         let mut pools = lock(&POOLS);
         if let Some(pool) = pools.iter().find(|pool| pool.device() == device) {
             return Ok(pool.clone());

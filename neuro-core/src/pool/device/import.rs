@@ -41,21 +41,14 @@ pub(crate) struct Import {
     engine: Arc<Engine>,
     slab: Slab,
     start: usize,
-    faces: Mutex<BTreeMap<usize, Weak<FaceBlock>>>,
 }
+
+/// The faces of a device, by the address of what they show (I2).
+pub(super) type Faces = BTreeMap<usize, Weak<FaceBlock>>;
 
 impl Import {
     pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.engine
-    }
-
-    /// The face of the block at `host` was the last to go.
-    pub(super) fn forget(&self, host: NonNull<u8>) {
-        let mut faces = lock(&self.faces);
-        let host = host.addr().get();
-        if faces.get(&host).is_some_and(|face| face.strong_count() == 0) {
-            faces.remove(&host);
-        }
     }
 }
 
@@ -170,14 +163,18 @@ pub(crate) struct Face(Arc<FaceBlock>);
 
 /// What the handles of a face share.
 #[derive(Debug)]
-struct FaceBlock(DeviceBlock);
+pub(super) struct FaceBlock(DeviceBlock);
 
 impl Drop for FaceBlock {
     fn drop(&mut self) {
         if let (Some(OtherHome::Host { import, .. }), Some(host)) = (&self.0.other_home, self.0.host)
             && self.0.engine().is_here()
         {
-            import.forget(host);
+            let mut faces = lock(import.engine().faces());
+            let host = host.addr().get();
+            if faces.get(&host).is_some_and(|face| face.strong_count() == 0) {
+                faces.remove(&host);
+            }
         }
     }
 }
@@ -218,7 +215,11 @@ impl Face {
             return None;
         }
         let start = host.addr().get();
-        let range = start..start + bytes.next_multiple_of(4); // blocks are whole granules
+        let range = start..start + bytes;
+        let known = lock(engine.faces()).get(&start).and_then(Weak::upgrade);
+        if let Some(face) = known.filter(|face| face.0.bytes() >= bytes) {
+            return Some(Self(face));
+        }
         let import = {
             let table = lock(&TABLE);
             table.covering(key_of(engine), &range)
@@ -227,12 +228,6 @@ impl Face {
             Some(import) => import,
             None => make(engine, host, &range)?,
         };
-        let mut faces = lock(&import.faces);
-        if let Some(face) = faces.get(&start).and_then(Weak::upgrade)
-            && face.0.bytes() >= bytes
-        {
-            return Some(Self(face));
-        }
         let block = Arc::new(FaceBlock(DeviceBlock {
             span: Span {
                 slab: import.slab.id,
@@ -254,8 +249,15 @@ impl Face {
                 _keeper: keeper(),
             }),
         }));
-        faces.insert(start, Arc::downgrade(&block));
-        Some(Self(block))
+        let mut faces = lock(engine.faces());
+        // Somebody else may have made it meanwhile. What is dropped here is so without the lock, which its drop takes.
+        let known = faces.get(&start).and_then(Weak::upgrade);
+        let is_enough = known.as_ref().is_some_and(|face| face.0.bytes() >= bytes);
+        if !is_enough {
+            faces.insert(start, Arc::downgrade(&block));
+        }
+        drop(faces);
+        Some(Self(known.filter(|_| is_enough).unwrap_or(block)))
     }
 }
 
@@ -267,7 +269,9 @@ fn key_of(engine: &Arc<Engine>) -> usize {
 fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Option<Arc<Import>> {
     let (pool, region) = MemoryPool::gpu_region_of(host)?;
     let steps = wanted.start / STEP * STEP..wanted.end.next_multiple_of(STEP);
-    debug_assert!(region.start <= steps.start && steps.end <= region.end);
+    if steps.start < region.start || steps.end > region.end {
+        return None; // what somebody else says to lie here reaches beyond
+    }
     let key = key_of(engine);
     // One import at a time: whoever waited looks again.
     let _one = engine.lock_imports();
@@ -293,7 +297,6 @@ fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Optio
                 engine: Arc::clone(engine),
                 slab,
                 start: range.start,
-                faces: Mutex::default(),
             });
             if let Some(entry) = table.0.get_mut(&(key, range.start)) {
                 entry.import = Some(Arc::clone(&import));

@@ -113,6 +113,20 @@ impl DevicePool {
                 return Ok(found);
             }
         }
+        let found = self.find_by_growing(request)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let (found, waited) = self.find_by_waiting(request)?;
+        // Slabs of which nothing is in use now may make room for a longer one; so may those of pools that are gone.
+        if found.is_none() && (self.engine().finish_kept() || waited) {
+            return self.find_by_growing(request);
+        }
+        Ok(found)
+    }
+
+    /// One more slab; or empty ones given back, and one then.
+    fn find_by_growing(&self, request: Request) -> Result<Option<Found>> {
         // Others may take what this makes free, so each step looks again.
         for trim_first in [false, true] {
             if trim_first && self.trim(0) == 0 {
@@ -132,6 +146,12 @@ impl DevicePool {
             }
             drop(growing);
         }
+        Ok(None)
+    }
+
+    /// What becomes free when work is done; and whether there was any to wait for.
+    fn find_by_waiting(&self, request: Request) -> Result<(Option<Found>, bool)> {
+        let mut waited = false;
         loop {
             let done = self.engine().done();
             let mut state = self.state();
@@ -141,8 +161,9 @@ impl DevicePool {
             drop(state);
             match next {
                 Some(until) if found.is_none() => self.engine().wait(&[until])?,
-                _ => return Ok(found),
+                _ => return Ok((found, waited)),
             }
+            waited = true;
         }
     }
 

@@ -327,3 +327,21 @@ fn many_threads_share_a_pool() {
     });
     assert_eq!((pool.stats().live_blocks, sim.findings()), (0, vec![]));
 }
+
+/// Slabs that are free once work is done make room for a longer one, before a request is refused.
+#[test]
+fn what_work_leaves_makes_room_for_a_longer_slab() {
+    for seed in 1..10 {
+        let (pool, sim) = pool(seed, 256 * MIB);
+        let short: Vec<_> = [60, 100, 60]
+            .map(|mib| take(&pool, (mib * MIB) as usize, Queue::Compute))
+            .into();
+        short.iter().for_each(|block| {
+            fill(Queue::Compute, block, 7);
+        });
+        drop(short);
+        let long = pool.allocate((200 * MIB) as usize, 256, Queue::Upload);
+        assert!(long.is_ok(), "seed {seed}: {long:?}");
+        assert_eq!(sim.findings(), [""; 0]);
+    }
+}

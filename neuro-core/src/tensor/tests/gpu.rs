@@ -209,6 +209,78 @@ fn imported_memory_stays_until_it_is_trimmed() {
     );
 }
 
+/// Under a limit, free memory of large blocks goes back for small ones; not what a device has imported.
+#[test]
+fn a_limit_takes_nothing_that_is_imported() {
+    let There { pool, sim, .. } = there(Sim::new(12));
+    let near = MemoryPool::new(8 * STEP).with_gpu_support(true);
+    let (large, _) = numbers(&near, STEP, 1); // four steps
+    drop(large.to_pool(&pool).unwrap());
+    let place = large.data_ptr();
+    drop(large);
+    let imported = near.stats().committed_bytes;
+    let small: Vec<_> = (0..8 * STEP / 1024 - 4096).map(|_| numbers(&near, 256, 2).0).collect();
+    let taken = small.iter().map(DynTensor::nbytes).sum::<usize>();
+    assert!(near.stats().committed_bytes >= imported + taken, "{:?}", near.stats());
+    drop(small);
+    let (again, values) = numbers(&near, STEP, 3);
+    assert_eq!(again.data_ptr(), place);
+    assert_eq!(
+        again
+            .to_pool(&pool)
+            .unwrap()
+            .to_pool(&near)
+            .unwrap()
+            .to_vec::<i32>()
+            .unwrap(),
+        values
+    );
+    assert_eq!(sim.findings(), [""; 0]);
+}
+
+/// What a clone of the pool was told later changes nothing about what is imported already.
+#[test]
+fn support_that_is_taken_back_takes_its_imports_along() {
+    let There { pool, sim, .. } = there(Sim::new(13));
+    let near = near();
+    drop(numbers(&near, 5000, 1).0.to_pool(&pool).unwrap());
+    assert_eq!(sim.slabs(), 2);
+    let near = near.with_gpu_support(false);
+    let (plain, values) = numbers(&near, 3 * STEP, 2);
+    assert_eq!(
+        plain
+            .to_pool(&pool)
+            .unwrap()
+            .to_pool(&host())
+            .unwrap()
+            .to_vec::<i32>()
+            .unwrap(),
+        values
+    );
+    drop((plain, near));
+    assert_eq!((sim.calls().import, sim.findings()), (1, vec![]));
+    assert!(sim.slabs() <= 3, "the pool's and staging: {}", sim.slabs());
+}
+
+/// A block keeps its one face when its import is joined with a neighbour's.
+#[test]
+fn joined_imports_leave_faces_alone() {
+    let There { engine, sim, .. } = there(Sim::sharing(14));
+    let near = near();
+    let (first, _) = numbers(&near, 3 * STEP / 8, 1); // a step and a half
+    let (second, _) = numbers(&near, 3 * STEP / 8, 2);
+    let one = first.shared_by(&engine).unwrap();
+    let other = second.shared_by(&engine).unwrap(); // overlaps
+    let two = first.shared_by(&engine).unwrap();
+    let block = |tensor: &DynTensor| std::ptr::from_ref(tensor.storage.device_block().unwrap());
+    assert_eq!(block(&one), block(&two));
+    drop((one, two, other));
+    let again = first.shared_by(&engine).unwrap();
+    assert_eq!(again.data_ptr(), first.data_ptr());
+    drop((again, first, second, near));
+    assert_eq!((sim.slabs(), sim.findings()), (0, vec![]));
+}
+
 #[test]
 fn zeros_are_zeros_in_memory_that_is_imported() {
     let There { pool, sim, .. } = there(Sim::new(7));
