@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { COUNT = 5000 };
@@ -222,7 +223,11 @@ static void bad_input(void) {
     CHECK_OK(neuro_pool_release(none));
     CHECK_OK(neuro_pool_release(plain));
     CHECK_OK(neuro_pool_release(pool));
-    CHECK(descriptors() == at_first);
+    /* The driver has threads of its own, which open files for a moment. */
+    for (int i = 0; i < 1000 && descriptors() > at_first; i++) {
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    CHECK(descriptors() <= at_first);
 }
 
 int main(void) {
