@@ -56,6 +56,23 @@ static inline void run(const char *name, void (*test)(void)) {
     fflush(stdout);
 }
 
+/* Whether there is a Vulkan device for `what`; says SKIPPED and why if not, and fails where one is required. */
+static inline int has_vulkan(const char *what) {
+    char why[512];
+    neuro_device_info_t info;
+    memset(&info, 0, sizeof info);
+    info.struct_size = sizeof info;
+    if (neuro_device_get_missing(NEURO_DEVICE_VULKAN, why, sizeof why) == 0 && neuro_device_get_info(0, &info) == NEURO_OK) {
+        strcpy(why, info.unusable);
+    }
+    if (why[0] != '\0') {
+        int required = getenv("NEURO_REQUIRE_VULKAN") != NULL;
+        printf("%s %s: %s\n", required ? "FAILED" : "SKIPPED:", what, why);
+        failures += required;
+    }
+    return why[0] == '\0';
+}
+
 #define RUN(test) run(#test, test)
 #define DONE() (failures != 0)
 

@@ -474,15 +474,8 @@ int main(int argc, char **argv) {
     RUN(what_there_is_and_what_is_missing);
     RUN(wrong_devices_are_refused);
     RUN(the_cpu_is_a_device);
-    char why[512];
-    neuro_device_info_t info = {.struct_size = sizeof info};
-    if (neuro_device_get_missing(NEURO_DEVICE_VULKAN, why, sizeof why) == 0 && neuro_device_get_info(0, &info) == NEURO_OK) {
-        strcpy(why, info.unusable);
-    }
-    if (why[0] != '\0') {
-        int required = getenv("NEURO_REQUIRE_VULKAN") != NULL;
-        printf("%s tensors on a Vulkan device: %s\n", required ? "FAILED" : "SKIPPED:", why);
-        return DONE() || required;
+    if (!has_vulkan("tensors on a Vulkan device")) {
+        return DONE();
     }
     RUN(there_and_back);
     RUN(views_there_and_back);

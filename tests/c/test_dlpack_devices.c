@@ -116,16 +116,9 @@ static void what_was_changed_on_its_way(void) {
 }
 
 int main(void) {
-    char why[512];
-    neuro_device_info_t info = {.struct_size = sizeof info};
-    if (neuro_device_get_missing(NEURO_DEVICE_VULKAN, why, sizeof why) == 0 && neuro_device_get_info(0, &info) == NEURO_OK) {
-        strcpy(why, info.unusable);
-    }
     RUN(strangers_are_refused);
-    if (why[0] != '\0') {
-        int required = getenv("NEURO_REQUIRE_VULKAN") != NULL;
-        printf("%s DLPack of a Vulkan device: %s\n", required ? "FAILED" : "SKIPPED:", why);
-        return DONE() || required;
+    if (!has_vulkan("DLPack of a Vulkan device")) {
+        return DONE();
     }
     RUN(out_and_in_share_the_storage);
     RUN(an_export_that_nobody_takes);

@@ -478,15 +478,8 @@ int main(int argc, char **argv) {
     RUN(wrong_arguments_are_refused);
     RUN(on_the_host);
     RUN(pools_say_which_devices_reach_them);
-    char why[512];
-    neuro_device_info_t info = {.struct_size = sizeof info};
-    if (neuro_device_get_missing(NEURO_DEVICE_VULKAN, why, sizeof why) == 0 && neuro_device_get_info(0, &info) == NEURO_OK) {
-        strcpy(why, info.unusable);
-    }
-    if (why[0] != '\0') {
-        int required = getenv("NEURO_REQUIRE_VULKAN") != NULL;
-        printf("%s transfers to a Vulkan device: %s\n", required ? "FAILED" : "SKIPPED:", why);
-        return DONE() || required;
+    if (!has_vulkan("transfers to a Vulkan device")) {
+        return DONE();
     }
     RUN(there_and_back);
     RUN(many_under_way);

@@ -1,6 +1,7 @@
 """What all tests share: the check that each gives back every block it took."""
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +36,17 @@ def nothing_leaks() -> Iterator[None]:
     if nm.stats().live_blocks > before:
         gc.collect()  # only where it can matter: it takes longer than most tests
     assert nm.stats().live_blocks <= before
+
+
+@pytest.fixture(scope="session")
+def gpu() -> None:
+    """The Vulkan device "vulkan:0", or no test."""
+    found, missing = nm.devices()
+    if found and not found[0]["unusable"]:
+        return
+    reason = missing.get("vulkan") or found[0]["unusable"]
+    assert "NEURO_REQUIRE_VULKAN" not in os.environ, reason
+    pytest.skip(f"SKIPPED: {reason}")
 
 
 @pytest.fixture

@@ -14,20 +14,10 @@ from foreign import NAME, Producer
 import neuro_memory as nm
 
 GPU = "vulkan:0"
+pytestmark = pytest.mark.usefixtures("gpu")
 HOST = (1, 0)
 THERE = (7, 0)
 VALUES = np.arange(24, dtype="float32").reshape(4, 6)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def gpu():
-    """The device, or no test."""
-    found, missing = nm.devices()
-    if found and not found[0]["unusable"]:
-        return
-    reason = missing.get("vulkan") or found[0]["unusable"]
-    assert "NEURO_REQUIRE_VULKAN" not in os.environ, reason
-    pytest.skip(f"SKIPPED: {reason}")
 
 
 def on_device() -> nm.Tensor:

@@ -17,17 +17,7 @@ from hook_tools import run_python
 import neuro_memory as nm
 
 GPU = "vulkan:0"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def gpu():
-    """The device, or no test."""
-    found, missing = nm.devices()
-    if found and not found[0]["unusable"]:
-        return
-    reason = missing.get("vulkan") or found[0]["unusable"]
-    assert "NEURO_REQUIRE_VULKAN" not in os.environ, reason
-    pytest.skip(f"SKIPPED: {reason}")
+pytestmark = pytest.mark.usefixtures("gpu")
 
 
 @pytest.fixture

@@ -59,6 +59,29 @@ impl fmt::Debug for DeviceBlock {
 }
 
 impl DeviceBlock {
+    /// One that is in no pool. Without a home it is a room for one that will be.
+    pub(super) fn without_pool(
+        home: Option<OtherHome>,
+        span: Span,
+        requested: usize,
+        host: Option<NonNull<u8>>,
+    ) -> Self {
+        Self {
+            pool: NonNull::dangling(),
+            region: 0,
+            block: heap::Block {
+                offset: 0,
+                node: 0,
+                tag: heap::Tag::IDLE,
+            },
+            other_home: home,
+            span,
+            requested,
+            host,
+            uses: Mutex::new(Uses::none()),
+        }
+    }
+
     #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         match &self.other_home {

@@ -29,7 +29,7 @@ pub(crate) struct Engine {
     upload: Ring,
     download: Ring,
     lanes: [Lane; 2],
-    /// Held while host memory is imported; and why it could not be, the first time.
+    /// Held while host memory is imported; and why it could not be, the last time.
     importing: Mutex<()>,
     import_refused: Mutex<Option<String>>,
     faces: Mutex<Faces>,
@@ -244,11 +244,12 @@ impl Engine {
         lock(&self.importing)
     }
 
-    pub(super) fn note_import_refused(&self, why: String) {
-        lock(&self.import_refused).get_or_insert(why);
+    /// What came of the latest import: why it was refused, if it was.
+    pub(super) fn note_import_refused(&self, why: Option<String>) {
+        *lock(&self.import_refused) = why;
     }
 
-    /// Why host memory could not be imported, the first time that it was refused.
+    /// Why host memory could not be imported when it was last tried, if it could not.
     pub(crate) fn import_refused(&self) -> Option<String> {
         lock(&self.import_refused).clone()
     }

@@ -17,7 +17,6 @@ use super::uses::Uses;
 use super::{DeviceBlock, DevicePool, ask};
 use crate::backend::{SlabId, Span, Ticket};
 use crate::heap;
-use crate::sync::global::Mutex;
 
 /// Where a block is written down, or was, or will be.
 pub(super) type Room = Box<DeviceBlock>;
@@ -45,8 +44,8 @@ impl PoolBlock {
     ) -> Self {
         let mut room = room.unwrap_or_else(fresh_room);
         let block = &mut *room;
-        // Field by field: put together elsewhere and moved here as a whole, it takes three times as long (the processor waits when it
-        // reads what it has just written in other pieces).
+        // Field by field: put together elsewhere and moved here as a whole, it takes much longer (the processor waits when it reads what it
+        // has just written in other pieces).
         block.pool = pool.address.0;
         block.region = place.0;
         (block.block.offset, block.block.node, block.block.tag) = (place.1, place.2, place.3);
@@ -64,24 +63,12 @@ fn uses_of(block: &mut DeviceBlock) -> &mut Uses {
 
 #[cold]
 fn fresh_room() -> Room {
-    Box::new(DeviceBlock {
-        pool: NonNull::dangling(),
-        region: 0,
-        block: heap::Block {
-            offset: 0,
-            node: 0,
-            tag: heap::Tag::IDLE,
-        },
-        other_home: None,
-        span: Span {
-            slab: SlabId(0),
-            offset: 0,
-            bytes: 0,
-        },
-        requested: 0,
-        host: None,
-        uses: Mutex::new(Uses::none()),
-    })
+    let span = Span {
+        slab: SlabId(0),
+        offset: 0,
+        bytes: 0,
+    };
+    Box::new(DeviceBlock::without_pool(None, span, 0, None))
 }
 
 impl Deref for PoolBlock {

@@ -24,11 +24,10 @@ use std::sync::{Arc, Weak};
 
 use super::block::OtherHome;
 use super::planted::{Omission, omitted};
-use super::uses::{Numbers, Uses};
+use super::uses::Numbers;
 use super::{DeviceBlock, Engine};
 use crate::backend::host::STEP;
 use crate::backend::{Slab, Span};
-use crate::heap;
 use crate::pool::MemoryPool;
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
@@ -228,27 +227,21 @@ impl Face {
             Some(import) => import,
             None => make(engine, host, &range)?,
         };
-        let block = Arc::new(FaceBlock(DeviceBlock {
-            span: Span {
-                slab: import.slab.id,
-                offset: (start - import.start) as u64,
-                bytes: range.len() as u64,
-            },
-            requested: bytes,
-            host: Some(host),
-            uses: Mutex::new(Uses::none()),
-            pool: NonNull::dangling(),
-            region: 0,
-            block: heap::Block {
-                offset: 0,
-                node: 0,
-                tag: heap::Tag::IDLE,
-            },
-            other_home: Some(OtherHome::Host {
-                import: Arc::clone(&import),
-                _keeper: keeper(),
-            }),
-        }));
+        let span = Span {
+            slab: import.slab.id,
+            offset: (start - import.start) as u64,
+            bytes: range.len() as u64,
+        };
+        let home = OtherHome::Host {
+            import,
+            _keeper: keeper(),
+        };
+        let block = Arc::new(FaceBlock(DeviceBlock::without_pool(
+            Some(home),
+            span,
+            bytes,
+            Some(host),
+        )));
         let mut faces = lock(engine.faces());
         // Somebody else may have made it meanwhile. What is dropped here is so without the lock, which its drop takes.
         let known = faces.get(&start).and_then(Weak::upgrade);
@@ -298,6 +291,7 @@ fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Optio
                 slab,
                 start: range.start,
             });
+            engine.note_import_refused(None);
             if let Some(entry) = table.0.get_mut(&(key, range.start)) {
                 entry.import = Some(Arc::clone(&import));
             }
@@ -307,7 +301,7 @@ fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Optio
             table.0.remove(&(key, range.start));
             drop(table);
             if let Some(Err(refusal)) = refused {
-                engine.note_import_refused(engine.error(refusal).to_string());
+                engine.note_import_refused(Some(engine.error(refusal).to_string()));
             }
             None
         }

@@ -209,8 +209,7 @@ impl DevicePool {
         }
     }
 
-    /// A block's range comes back, which work up to `last` may still use.
-    /// Whether the pool is nobody's now: the caller is to free it.
+    /// A block's range comes back, which work up to `last` may still use; and the room that it was written down in. Whether the pool is nobody's now: the caller is to free it.
     pub(super) fn take_back(
         &self,
         region: u32,

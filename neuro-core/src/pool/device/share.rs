@@ -6,17 +6,14 @@
 
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::block::OtherHome;
-use super::uses::Uses;
 use super::{DeviceBlock, DevicePool, Engine};
 use crate::backend::{Identity, SlabKind, Span};
 use crate::error::{Error, Result};
-use crate::heap;
 use crate::pool::MemoryPool;
-use crate::sync::global::{Mutex, Ordering};
+use crate::sync::global::Ordering;
 
 impl MemoryPool {
     /// Takes memory of the device that other processes and other interfaces can import: see
@@ -131,25 +128,15 @@ impl SharedBlock {
         // SAFETY: forwarded contract.
         let slab = unsafe { engine.backend().import_fd(fd, allocation_bytes) };
         let slab = slab.map_err(|refusal| engine.error(refusal))?;
-        Ok(Self(Box::new(DeviceBlock {
-            pool: NonNull::dangling(),
-            region: 0,
-            block: heap::Block {
-                offset: 0,
-                node: 0,
-                tag: heap::Tag::IDLE,
-            },
-            other_home: Some(OtherHome::Shared(Arc::clone(engine))),
-            span: Span {
-                slab: slab.id,
-                offset,
-                bytes: bytes as u64,
-            },
-            requested: bytes,
-            // SAFETY: the block lies within its slab.
-            host: slab.host.map(|host| unsafe { host.add(offset as usize) }),
-            uses: Mutex::new(Uses::none()),
-        })))
+        let span = Span {
+            slab: slab.id,
+            offset,
+            bytes: bytes as u64,
+        };
+        // SAFETY: the block lies within its slab.
+        let host = slab.host.map(|host| unsafe { host.add(offset as usize) });
+        let home = OtherHome::Shared(Arc::clone(engine));
+        Ok(Self(Box::new(DeviceBlock::without_pool(Some(home), span, bytes, host))))
     }
 }
 
