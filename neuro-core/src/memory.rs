@@ -58,7 +58,7 @@ impl DeviceMemory {
     #[inline]
     pub fn from_pool(pool: &MemoryPool, bytes: usize, alignment: Option<usize>, init: Init) -> Result<Self> {
         if let Some(pool) = pool.device_pool() {
-            let block = pool.allocate(bytes, alignment.unwrap_or(1), Queue::Compute)?;
+            let block = pool.allocate(bytes, alignment.unwrap_or(1), Queue::COMPUTE)?;
             if init == Init::Zeroed {
                 block.zero()?;
             }

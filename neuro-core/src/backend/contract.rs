@@ -5,7 +5,7 @@ mod shared;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Backend, Op, QUEUES, Queue, Refusal, Slab, SlabKind, Span, Ticket};
+use super::{Backend, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabKind, Span, Ticket};
 
 pub(crate) use self::shared::{b11_between, b11_exported_memory_is_one_for_all, like};
 
@@ -112,7 +112,7 @@ fn give_back(backend: &dyn Backend, slab: &Slab) {
 pub(crate) fn b1_work_of_a_queue_is_done_in_order(backend: &dyn Backend) {
     let out = Window::new(backend, SlabKind::Readback);
     let slab = device_slab(backend);
-    for queue in QUEUES {
+    for queue in OWN_QUEUES {
         let before = backend.done(queue).unwrap();
         let mut last = None;
         for value in 1..=20 {
@@ -136,10 +136,10 @@ pub(crate) fn b2_waits_order_queues(backend: &dyn Backend) {
     let slab = device_slab(backend);
     let mut last: Vec<Ticket> = Vec::new();
     for round in 0..60u32 {
-        let queue = QUEUES[(round * 7 % 11) as usize % QUEUES.len()];
+        let queue = OWN_QUEUES[(round * 7 % 11) as usize % OWN_QUEUES.len()];
         last = vec![submit(backend, queue, &last, &[fill(span(&slab), round)])];
     }
-    let read = submit(backend, Queue::Download, &last, &[copy(span(&slab), out.span())]);
+    let read = submit(backend, Queue::DOWNLOAD, &last, &[copy(span(&slab), out.span())]);
     backend.wait(read).unwrap();
     assert!(out.holds(59, false));
     give_back(backend, &slab);
@@ -149,18 +149,18 @@ pub(crate) fn b3_done_never_goes_back(backend: &dyn Backend) {
     let slab = device_slab(backend);
     let mut seen = 0;
     for value in 0..30 {
-        let ticket = submit(backend, Queue::Compute, &[], &[fill(span(&slab), value)]);
-        let now = backend.done(Queue::Compute).unwrap();
+        let ticket = submit(backend, Queue::COMPUTE, &[], &[fill(span(&slab), value)]);
+        let now = backend.done(Queue::COMPUTE).unwrap();
         assert!(now >= seen && now <= ticket.number, "{seen}, {now}, {ticket:?}");
         seen = now;
         if value % 7 == 0 {
             backend.wait(ticket).unwrap();
-            assert!(backend.done(Queue::Compute).unwrap() >= ticket.number);
+            assert!(backend.done(Queue::COMPUTE).unwrap() >= ticket.number);
         }
     }
-    let end = submit(backend, Queue::Compute, &[], &[fill(span(&slab), 0)]);
+    let end = submit(backend, Queue::COMPUTE, &[], &[fill(span(&slab), 0)]);
     // Nobody waits: it gets there all the same.
-    while backend.done(Queue::Compute).unwrap() < end.number {
+    while backend.done(Queue::COMPUTE).unwrap() < end.number {
         std::thread::yield_now();
     }
     backend.wait(end).unwrap(); // what is done can still be waited for
@@ -171,14 +171,14 @@ pub(crate) fn b4_what_work_wrote_is_seen(backend: &dyn Backend) {
     let out = Window::new(backend, SlabKind::Readback);
     let slabs = [device_slab(backend), device_slab(backend)];
     for value in [0, 1, u32::MAX, 0x0102_0304] {
-        let written = submit(backend, Queue::Compute, &[], &[fill(span(&slabs[0]), value)]);
+        let written = submit(backend, Queue::COMPUTE, &[], &[fill(span(&slabs[0]), value)]);
         let moved = submit(
             backend,
-            Queue::Upload,
+            Queue::UPLOAD,
             &[written],
             &[copy(span(&slabs[0]), span(&slabs[1]))],
         );
-        let read = submit(backend, Queue::Download, &[moved], &[copy(span(&slabs[1]), out.span())]);
+        let read = submit(backend, Queue::DOWNLOAD, &[moved], &[copy(span(&slabs[1]), out.span())]);
         backend.wait(read).unwrap();
         assert!(out.holds(value, false), "{value}");
         // The next round writes what this one read.
@@ -195,8 +195,8 @@ pub(crate) fn b5_what_the_host_wrote_is_seen(backend: &dyn Backend) {
     let slab = device_slab(backend);
     for value in [3, 1000, u32::MAX - 5] {
         into.write(value);
-        let up = submit(backend, Queue::Upload, &[], &[copy(into.span(), span(&slab))]);
-        let down = submit(backend, Queue::Download, &[up], &[copy(span(&slab), out.span())]);
+        let up = submit(backend, Queue::UPLOAD, &[], &[copy(into.span(), span(&slab))]);
+        let down = submit(backend, Queue::DOWNLOAD, &[up], &[copy(span(&slab), out.span())]);
         backend.wait(down).unwrap();
         assert!(out.holds(value, true), "{value}");
     }
@@ -205,10 +205,10 @@ pub(crate) fn b5_what_the_host_wrote_is_seen(backend: &dyn Backend) {
 
 pub(crate) fn b6_a_refusal_takes_no_ticket(backend: &dyn Backend) {
     let slab = device_slab(backend);
-    let first = submit(backend, Queue::Compute, &[], &[fill(span(&slab), 1)]);
+    let first = submit(backend, Queue::COMPUTE, &[], &[fill(span(&slab), 1)]);
     let too_much = backend.allocate(u64::MAX / 4, SlabKind::Device);
     assert_eq!(too_much.unwrap_err(), Refusal::NoMemory);
-    let second = submit(backend, Queue::Compute, &[], &[fill(span(&slab), 2)]);
+    let second = submit(backend, Queue::COMPUTE, &[], &[fill(span(&slab), 2)]);
     assert_eq!(second.number, first.number + 1);
     backend.wait(second).unwrap();
     give_back(backend, &slab);
@@ -219,10 +219,10 @@ pub(crate) fn b7_slabs_are_apart_and_can_be_freed(backend: &dyn Backend) {
     for round in 0..3 {
         let slabs: Vec<Slab> = (0..8).map(|_| device_slab(backend)).collect();
         for (value, slab) in (0..).zip(&slabs) {
-            submit(backend, Queue::Compute, &[], &[fill(span(slab), 100 * round + value)]);
+            submit(backend, Queue::COMPUTE, &[], &[fill(span(slab), 100 * round + value)]);
         }
         for (value, slab) in (0..).zip(&slabs) {
-            let read = submit(backend, Queue::Compute, &[], &[copy(span(slab), out.span())]);
+            let read = submit(backend, Queue::COMPUTE, &[], &[copy(span(slab), out.span())]);
             backend.wait(read).unwrap();
             assert!(out.holds(100 * round + value, false));
         }
@@ -249,10 +249,10 @@ pub(crate) fn b9_from_many_threads(backend: &dyn Backend) {
                 let out = Window::new(backend, SlabKind::Readback);
                 for round in 0..20 {
                     let slab = device_slab(backend);
-                    let queue = QUEUES[(thread + round) as usize % QUEUES.len()];
+                    let queue = OWN_QUEUES[(thread + round) as usize % OWN_QUEUES.len()];
                     let value = thread * 1000 + round;
                     let written = submit(backend, queue, &[], &[fill(span(&slab), value)]);
-                    let read = submit(backend, Queue::Download, &[written], &[copy(span(&slab), out.span())]);
+                    let read = submit(backend, Queue::DOWNLOAD, &[written], &[copy(span(&slab), out.span())]);
                     backend.wait(read).unwrap();
                     assert!(out.holds(value, false));
                     give_back(backend, &slab);
@@ -290,11 +290,11 @@ pub(crate) fn b10_host_memory_is_used_where_it_lies(backend: &dyn Backend) {
         let slab = device_slab(backend);
         for value in [7, 1 << 20, u32::MAX] {
             window.write(value);
-            let up = submit(backend, Queue::Upload, &[], &[copy(window.span(), span(&slab))]);
-            let cleared = submit(backend, Queue::Compute, &[up], &[fill(window.span(), value)]);
+            let up = submit(backend, Queue::UPLOAD, &[], &[copy(window.span(), span(&slab))]);
+            let cleared = submit(backend, Queue::COMPUTE, &[up], &[fill(window.span(), value)]);
             backend.wait(cleared).unwrap();
             assert!(window.holds(value, false));
-            let down = submit(backend, Queue::Download, &[], &[copy(span(&slab), window.span())]);
+            let down = submit(backend, Queue::DOWNLOAD, &[], &[copy(span(&slab), window.span())]);
             backend.wait(down).unwrap();
             assert!(window.holds(value, true));
         }

@@ -48,20 +48,40 @@ use self::budget::Budget;
 use self::raw::{Adopt, NotAdopted, RawVulkan};
 use crate::device::Device;
 
-/// A stream of work of one device.
+/// A stream of work of one device, by number: three of the library's own, and those of others that work is handed to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
-pub(crate) enum Queue {
+pub(crate) struct Queue(u8);
+
+impl Queue {
     /// Kernels, and copies between blocks of the device.
-    Compute = 0,
+    pub(crate) const COMPUTE: Self = Self(0);
     /// Copies from the host.
-    Upload = 1,
+    pub(crate) const UPLOAD: Self = Self(1);
     /// Copies to the host.
-    Download = 2,
+    pub(crate) const DOWNLOAD: Self = Self(2);
+
+    /// Its place in [`QUEUES`].
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
-/// All queues, in the order of their numbers.
-pub(crate) const QUEUES: [Queue; 3] = [Queue::Compute, Queue::Upload, Queue::Download];
+/// The library's own queues, which every device has.
+pub(crate) const OWN_QUEUES: [Queue; 3] = [Queue::COMPUTE, Queue::UPLOAD, Queue::DOWNLOAD];
+
+/// All queues that a device can have, in the order of their numbers: the library's own, then streams of others, where the interface
+/// has those (CUDA).
+pub(crate) const QUEUES: [Queue; 8] = [
+    Queue::COMPUTE,
+    Queue::UPLOAD,
+    Queue::DOWNLOAD,
+    Queue(3),
+    Queue(4),
+    Queue(5),
+    Queue(6),
+    Queue(7),
+];
 
 /// A moment of a queue: all its work up to this number has been done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -282,6 +302,11 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     /// The spans lie in live slabs, and stay there until the work is done. Other work on the same bytes, and what the host does with
     /// them, is ordered before or after this, unless both only read.
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal>;
+
+    /// The queues that it has.
+    fn queues(&self) -> &'static [Queue] {
+        &OWN_QUEUES
+    }
 
     /// How far a queue is: all its work up to this number is done.
     ///

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_void};
 
 use smallvec::SmallVec;
 
-use super::{QUEUES, Queue, Refusal, SlabId, Ticket};
+use super::{OWN_QUEUES, Queue, Refusal, SlabId, Ticket};
 
 /// `PFN_vkGetInstanceProcAddr`, of which all other functions of Vulkan can be had.
 pub type GetInstanceProcAddr =
@@ -121,7 +121,7 @@ pub(crate) trait RawVulkan {
     /// [`Refusal::Call`] for a slab that is not there.
     fn buffer(&self, slab: SlabId) -> Result<u64, Refusal>;
 
-    /// Hands `work` the queue of [`Queue::Compute`]. Where it says that it has submitted, that is the next piece of work of that
+    /// Hands `work` the queue of [`Queue::COMPUTE`]. Where it says that it has submitted, that is the next piece of work of that
     /// queue, and this is its ticket. If it panics, it has submitted nothing.
     ///
     /// # Errors
@@ -143,11 +143,11 @@ pub(crate) trait RawVulkan {
     not(feature = "vulkan"),
     allow(dead_code, reason = "a build without devices submits nothing")
 )]
-pub(crate) fn latest_of_others(own: Queue, waits: &[Ticket]) -> SmallVec<[Ticket; QUEUES.len()]> {
+pub(crate) fn latest_of_others(own: Queue, waits: &[Ticket]) -> SmallVec<[Ticket; OWN_QUEUES.len()]> {
     let latest = |queue: Queue| {
         let tickets = waits.iter().filter(|wait| wait.queue == queue && queue != own);
         let number = tickets.map(|wait| wait.number).max()?;
         Some(Ticket { queue, number })
     };
-    QUEUES.into_iter().filter_map(latest).collect()
+    OWN_QUEUES.into_iter().filter_map(latest).collect()
 }

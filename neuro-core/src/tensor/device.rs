@@ -114,14 +114,14 @@ impl DynTensor {
         let bytes = self.nbytes();
         let block = match self.storage.device_block() {
             Some(from) if self.is_contiguous() && from.engine().device() == to.engine().device() => {
-                let block = to.allocate(bytes, 1, Queue::Compute)?;
-                transfer::copy(Queue::Compute, from, self.offset, &block, bytes)?;
+                let block = to.allocate(bytes, 1, Queue::COMPUTE)?;
+                transfer::copy(Queue::COMPUTE, from, self.offset, &block, bytes)?;
                 block
             }
             Some(from) => return self.download(from, MemoryPool::global())?.to_pool(pool),
             None => {
                 self.check_host("to_device")?;
-                let block = to.allocate(bytes, 1, Queue::Upload)?;
+                let block = to.allocate(bytes, 1, Queue::UPLOAD)?;
                 // The caller may write his tensor when this returns.
                 let (until, _in_use) = self.send(&block)?;
                 to.engine().wait(&until)?;
@@ -138,7 +138,7 @@ impl DynTensor {
         if !transfer::is_at_once(block)
             && let Some(face) = DeviceMemory::face(&source.storage, block.engine())
         {
-            let ticket = transfer::copy(Queue::Upload, &face, source.offset, block, source.nbytes())?;
+            let ticket = transfer::copy(Queue::UPLOAD, &face, source.offset, block, source.nbytes())?;
             return Ok((ticket.into_iter().collect(), Some(face)));
         }
         source.with_bytes("to_device", |bytes| transfer::upload(bytes, block))??;
@@ -177,7 +177,7 @@ impl DynTensor {
             if block.host().is_none()
                 && let Some(face) = DeviceMemory::face(&copy.storage, block.engine())
             {
-                let ticket = transfer::copy(Queue::Download, block, self.offset, &face, self.nbytes())?;
+                let ticket = transfer::copy(Queue::DOWNLOAD, block, self.offset, &face, self.nbytes())?;
                 block.engine().wait(ticket.as_slice())?;
                 return Ok(copy);
             }

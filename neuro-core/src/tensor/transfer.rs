@@ -229,7 +229,7 @@ impl DynTensor {
     fn send_async(&self, to: &DevicePool) -> Result<Transfer> {
         self.check_host("to_device_async")?;
         let geometry = Geometry::contiguous("to_device_async", self.shape(), self.dtype)?;
-        let block = to.allocate(self.nbytes(), 1, Queue::Upload)?;
+        let block = to.allocate(self.nbytes(), 1, Queue::UPLOAD)?;
         let (promise, transfer) = Promise::new(to.engine());
         let source = self.clone();
         let job = move || {

@@ -47,7 +47,7 @@ pub(crate) fn upload(bytes: &[u8], block: &DeviceBlock) -> Result<()> {
         };
         let to = block.part(piece * CHUNK, bytes.len());
         // SAFETY: the spans are the block's and the chunk's, which goes back behind this work.
-        let ticket = unsafe { submit(Queue::Upload, &[(block, Access::Write)], &[], &[Op::Copy { from, to }]) };
+        let ticket = unsafe { submit(Queue::UPLOAD, &[(block, Access::Write)], &[], &[Op::Copy { from, to }]) };
         ring.give(chunk, ticket.as_ref().ok().copied());
         ticket?;
     }
@@ -103,7 +103,7 @@ pub(crate) fn download(block: &DeviceBlock, offset: usize, bytes: &mut [u8]) -> 
                 part(&chunk, bytes.len()),
             );
             // SAFETY: the spans are the block's and the chunk's, which is ours until the work is done.
-            match unsafe { submit(Queue::Download, &[(block, Access::Read)], &[], &[Op::Copy { from, to }]) } {
+            match unsafe { submit(Queue::DOWNLOAD, &[(block, Access::Read)], &[], &[Op::Copy { from, to }]) } {
                 Ok(ticket) => under_way.push_back((chunk, ticket, bytes)),
                 Err(error) => {
                     ring.give(chunk, None);

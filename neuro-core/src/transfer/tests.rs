@@ -19,7 +19,7 @@ fn pattern(bytes: usize, salt: u8) -> Vec<u8> {
 }
 
 fn take(pool: &DevicePool, bytes: usize) -> PoolBlock {
-    pool.allocate(bytes, 256, Queue::Upload).unwrap()
+    pool.allocate(bytes, 256, Queue::UPLOAD).unwrap()
 }
 
 /// Up, across and down again, of every awkward length: what comes back is what went.
@@ -30,7 +30,7 @@ fn round_trip(seed: u64, bytes: usize, visible: bool) -> Vec<String> {
     for salt in 0..3 {
         let sent = pattern(bytes, salt);
         upload(&sent, &a).unwrap();
-        copy(Queue::Compute, &a, 0, &b, bytes).unwrap();
+        copy(Queue::COMPUTE, &a, 0, &b, bytes).unwrap();
         let mut back = vec![0; bytes];
         download(&b, 0, &mut back).unwrap();
         if back != sent {
@@ -42,7 +42,7 @@ fn round_trip(seed: u64, bytes: usize, visible: bool) -> Vec<String> {
         if part != sent[from..] {
             return vec![format!("{bytes} B from {from} on came back changed")];
         }
-        copy(Queue::Compute, &a, 0, &b, bytes).unwrap(); // under way when the next round writes
+        copy(Queue::COMPUTE, &a, 0, &b, bytes).unwrap(); // under way when the next round writes
     }
     sim.findings()
 }
@@ -120,7 +120,7 @@ fn every_call_may_fail() {
     for n in 1..14 {
         let (pool, sim) = pool(5 + u64::from(n));
         let run = || -> Result<()> {
-            let block = pool.allocate(sent.len(), 256, Queue::Upload)?;
+            let block = pool.allocate(sent.len(), 256, Queue::UPLOAD)?;
             upload(&sent, &block)?;
             download(&block, 0, &mut vec![0; sent.len()])
         };

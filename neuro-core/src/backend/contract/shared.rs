@@ -55,20 +55,20 @@ pub(crate) fn b11_between(one: &dyn Backend, other: &dyn Backend) {
         Window::new(other, SlabKind::Readback),
     );
     for value in [7, 1 << 20, u32::MAX] {
-        one.wait(submit(one, Queue::Compute, &[], &[fill(span(&slab), value)]))
+        one.wait(submit(one, Queue::COMPUTE, &[], &[fill(span(&slab), value)]))
             .unwrap();
         for import in &imported {
             other
-                .wait(submit(other, Queue::Download, &[], &[copy(span(import), far.span())]))
+                .wait(submit(other, Queue::DOWNLOAD, &[], &[copy(span(import), far.span())]))
                 .unwrap();
             assert!(far.holds(value, false));
             other
-                .wait(submit(other, Queue::Upload, &[], &[fill(span(import), !value)]))
+                .wait(submit(other, Queue::UPLOAD, &[], &[fill(span(import), !value)]))
                 .unwrap();
-            one.wait(submit(one, Queue::Compute, &[], &[copy(span(&slab), near.span())]))
+            one.wait(submit(one, Queue::COMPUTE, &[], &[copy(span(&slab), near.span())]))
                 .unwrap();
             assert!(near.holds(!value, false));
-            one.wait(submit(one, Queue::Compute, &[], &[fill(span(&slab), value)]))
+            one.wait(submit(one, Queue::COMPUTE, &[], &[fill(span(&slab), value)]))
                 .unwrap();
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn b11_between(one: &dyn Backend, other: &dyn Backend) {
     assert!(matches!(other.export(imported[0].id), Err(Refusal::Call { .. })));
     for import in &imported {
         other
-            .wait(submit(other, Queue::Download, &[], &[copy(span(import), far.span())]))
+            .wait(submit(other, Queue::DOWNLOAD, &[], &[copy(span(import), far.span())]))
             .unwrap();
         assert!(far.holds(u32::MAX, false));
         give_back(other, import);

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-use crate::backend::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
+use crate::backend::{
+    Backend, Facts, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing,
+};
 use crate::sync::global::{Mutex, lock};
 
 #[derive(Debug)]
@@ -18,7 +20,7 @@ struct State {
     /// Words, so that they are aligned.
     slabs: BTreeMap<SlabId, Box<[u64]>>,
     last: u64,
-    done: [u64; QUEUES.len()],
+    done: [u64; OWN_QUEUES.len()],
 }
 
 impl HostDevice {
@@ -94,13 +96,13 @@ impl Backend for HostDevice {
                 }
             }
         }
-        let number = &mut state.done[queue as usize];
+        let number = &mut state.done[queue.index()];
         *number += 1;
         Ok(Ticket { queue, number: *number })
     }
 
     fn done(&self, queue: Queue) -> Result<u64, Refusal> {
-        Ok(lock(&self.state).done[queue as usize])
+        Ok(lock(&self.state).done[queue.index()])
     }
 
     fn wait(&self, _: Ticket) -> Result<(), Refusal> {

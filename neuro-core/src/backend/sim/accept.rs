@@ -8,7 +8,7 @@ impl State {
     /// Takes work up. `in_order`: it is ordered behind what the queue had before, as well as behind `waits`.
     pub(super) fn accept(&mut self, queue: Queue, waits: &[Ticket], ops: &[Op], in_order: bool) -> Ticket {
         self.calls.submit += 1;
-        let line = queue as usize;
+        let line = queue.index();
         let number = self.queues[line].submitted + 1;
         let event = Event {
             actor: line,
@@ -21,7 +21,7 @@ impl State {
             clock.0[line] = number;
         }
         for wait in waits {
-            let other = &self.queues[wait.queue as usize];
+            let other = &self.queues[wait.queue.index()];
             match other.clocks.get(wait.number as usize) {
                 Some(behind) => clock.join(&behind.clone()),
                 None => self

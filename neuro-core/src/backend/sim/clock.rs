@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::backend::QUEUES;
+use crate::backend::OWN_QUEUES;
 
 /// Number of the host among the actors; queues have theirs.
-pub(super) const HOST: usize = QUEUES.len();
+pub(super) const HOST: usize = OWN_QUEUES.len();
 const ACTORS: usize = HOST + 1;
 const NAMES: [&str; ACTORS] = ["compute", "upload", "download", "the host"];
 

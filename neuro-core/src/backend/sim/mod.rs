@@ -21,7 +21,7 @@ use self::clock::{Clock, Event, HOST, Shadow, Use};
 use self::memory::Memory;
 use super::budget::Budget;
 use super::raw::RawVulkan;
-use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
+use super::{Backend, Facts, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::lock;
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct State {
     limit: u64,
     /// Bytes that it says one may have; `None`: it does not say.
     budget: Option<u64>,
-    queues: [Line; QUEUES.len()],
+    queues: [Line; OWN_QUEUES.len()],
     host: Clock,
     random: u64,
     findings: Vec<String>,
@@ -148,13 +148,13 @@ impl State {
 
     /// Lets some queue that may do its next piece; whether there was one.
     fn step(&mut self) -> bool {
-        let may: Vec<usize> = (0..QUEUES.len())
+        let may: Vec<usize> = (0..OWN_QUEUES.len())
             .filter(|&queue| {
                 let first = self.queues[queue].todo.front();
                 first.is_some_and(|(waits, _)| {
                     waits
                         .iter()
-                        .all(|wait| self.queues[wait.queue as usize].done >= wait.number)
+                        .all(|wait| self.queues[wait.queue.index()].done >= wait.number)
                 })
             })
             .collect();
@@ -194,7 +194,7 @@ impl State {
 
     /// The host has seen that a ticket is done.
     fn host_sees(&mut self, ticket: Ticket) {
-        if let Some(clock) = self.queues[ticket.queue as usize].clocks.get(ticket.number as usize) {
+        if let Some(clock) = self.queues[ticket.queue.index()].clocks.get(ticket.number as usize) {
             self.host.join(clock);
         }
     }
@@ -291,7 +291,7 @@ impl Backend for Sim {
             return Err(Refusal::Lost("a test said so".to_owned()));
         }
         state.step();
-        let number = state.queues[queue as usize].done;
+        let number = state.queues[queue.index()].done;
         state.host_sees(Ticket { queue, number });
         Ok(number)
     }
@@ -299,7 +299,7 @@ impl Backend for Sim {
     fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
         let mut state = self.state();
         state.calls.wait += 1;
-        while state.queues[ticket.queue as usize].done < ticket.number {
+        while state.queues[ticket.queue.index()].done < ticket.number {
             if state.lost {
                 return Err(Refusal::Lost("a test said so".to_owned()));
             }

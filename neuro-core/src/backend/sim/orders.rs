@@ -44,7 +44,7 @@ impl Sim {
 
     /// The last number of a queue.
     pub(crate) fn submitted(&self, queue: Queue) -> u64 {
-        self.state().queues[queue as usize].submitted
+        self.state().queues[queue.index()].submitted
     }
 
     /// Slabs that were not given back.

@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_void};
 
 use super::Sim;
 use crate::backend::raw::{Handles, QueueTurn, RawVulkan, SemaphoreValue, latest_of_others};
-use crate::backend::{Op, QUEUES, Queue, Refusal, SlabId, Ticket};
+use crate::backend::{OWN_QUEUES, Op, Queue, Refusal, SlabId, Ticket};
 
 unsafe extern "system" fn no_functions(_: *mut c_void, _: *const c_char) -> Option<unsafe extern "system" fn()> {
     None
@@ -15,14 +15,14 @@ unsafe extern "system" fn no_functions(_: *mut c_void, _: *const c_char) -> Opti
 
 fn value(ticket: Ticket) -> SemaphoreValue {
     SemaphoreValue {
-        semaphore: ticket.queue as u64 + 1,
+        semaphore: ticket.queue.index() as u64 + 1,
         value: ticket.number,
     }
 }
 
 fn ticket(of: &SemaphoreValue) -> Ticket {
     Ticket {
-        queue: QUEUES[of.semaphore as usize - 1],
+        queue: OWN_QUEUES[of.semaphore as usize - 1],
         number: of.value,
     }
 }
@@ -32,8 +32,8 @@ impl Sim {
     pub(crate) fn submit_in_turn(&self, waits: &[SemaphoreValue], signal: SemaphoreValue, ops: &[Op]) {
         let mut state = self.state();
         let (waits, Ticket { queue, number }) = (waits.iter().map(ticket).collect::<Vec<_>>(), ticket(&signal));
-        if state.queues[queue as usize].submitted + 1 != number {
-            let next = state.queues[queue as usize].submitted + 1;
+        if state.queues[queue.index()].submitted + 1 != number {
+            let next = state.queues[queue.index()].submitted + 1;
             state
                 .findings
                 .push(format!("{signal:?} is signalled, and {next} is next"));
@@ -69,7 +69,7 @@ impl RawVulkan for Sim {
     ) -> Result<Option<Ticket>, Refusal> {
         // Turns are one after the other, and nothing else is submitted to the queue meanwhile: tests of turns have one thread.
         self.state().refused("with_queue")?;
-        let queue = Queue::Compute;
+        let queue = Queue::COMPUTE;
         let last = self.submitted(queue);
         let mut waits: Vec<_> = latest_of_others(queue, waits).into_iter().map(value).collect();
         if last > 0 {

@@ -46,50 +46,50 @@ fn mistakes_are_found() {
     let fill = |to| Op::Fill { to, value: 7 };
     let copy = |from, to| Op::Copy { from, to };
     let missing_wait = finding(|sim, a, b, _| {
-        submit(sim, Queue::Upload, &[], fill(a));
-        submit(sim, Queue::Compute, &[], copy(a, b));
+        submit(sim, Queue::UPLOAD, &[], fill(a));
+        submit(sim, Queue::COMPUTE, &[], copy(a, b));
     });
     assert!(
         missing_wait.contains("not ordered behind the write of upload"),
         "{missing_wait}"
     );
     let early_reuse = finding(|sim, a, b, _| {
-        let written = submit(sim, Queue::Compute, &[], fill(a));
-        submit(sim, Queue::Download, &[written], copy(a, b));
-        submit(sim, Queue::Compute, &[], fill(a));
+        let written = submit(sim, Queue::COMPUTE, &[], fill(a));
+        submit(sim, Queue::DOWNLOAD, &[written], copy(a, b));
+        submit(sim, Queue::COMPUTE, &[], fill(a));
     });
     assert!(
         early_reuse.contains("not ordered behind the read of download"),
         "{early_reuse}"
     );
     let undefined = finding(|sim, a, b, _| {
-        submit(sim, Queue::Compute, &[], copy(a, b));
+        submit(sim, Queue::COMPUTE, &[], copy(a, b));
     });
     assert!(undefined.contains("nobody has written"), "{undefined}");
     let host_too_soon = finding(|sim, a, _, out| {
-        submit(sim, Queue::Compute, &[], fill(a));
-        submit(sim, Queue::Compute, &[], copy(a, out));
+        submit(sim, Queue::COMPUTE, &[], fill(a));
+        submit(sim, Queue::COMPUTE, &[], copy(a, out));
         sim.host_uses(out, false);
     });
     assert!(host_too_soon.contains("the host"), "{host_too_soon}");
     let freed_too_soon = finding(|sim, a, _, _| {
-        submit(sim, Queue::Compute, &[], fill(a));
+        submit(sim, Queue::COMPUTE, &[], fill(a));
         // SAFETY: as in `submit`.
         unsafe { sim.free(a.slab) };
     });
     assert!(freed_too_soon.contains("is freed"), "{freed_too_soon}");
     let future = finding(|sim, a, _, _| {
         let ticket = Ticket {
-            queue: Queue::Upload,
+            queue: Queue::UPLOAD,
             number: 9,
         };
-        submit(sim, Queue::Compute, &[ticket], fill(a));
+        submit(sim, Queue::COMPUTE, &[ticket], fill(a));
     });
     assert!(future.contains("never submitted"), "{future}");
     let right = finding(|sim, a, b, out| {
-        let up = submit(sim, Queue::Upload, &[], fill(a));
-        let work = submit(sim, Queue::Compute, &[up], copy(a, b));
-        let down = submit(sim, Queue::Download, &[work], copy(b, out));
+        let up = submit(sim, Queue::UPLOAD, &[], fill(a));
+        let work = submit(sim, Queue::COMPUTE, &[up], copy(a, b));
+        let down = submit(sim, Queue::DOWNLOAD, &[work], copy(b, out));
         sim.wait(down).unwrap();
         sim.host_uses(out, false);
     });
@@ -108,13 +108,13 @@ fn faults_come_when_they_are_asked_for() {
         to: span(slab),
         value: 1,
     };
-    let ticket = submit(&sim, Queue::Compute, &[], fill);
+    let ticket = submit(&sim, Queue::COMPUTE, &[], fill);
     // SAFETY: as in `submit`.
-    let refused = unsafe { sim.submit(Queue::Compute, &[], &[fill]) }.unwrap_err();
+    let refused = unsafe { sim.submit(Queue::COMPUTE, &[], &[fill]) }.unwrap_err();
     assert!(matches!(refused, Refusal::Call { call: "submit", .. }), "{refused:?}");
     sim.wait(ticket).unwrap();
     sim.lose();
-    assert!(matches!(sim.done(Queue::Compute), Err(Refusal::Lost(_))));
+    assert!(matches!(sim.done(Queue::COMPUTE), Err(Refusal::Lost(_))));
     assert!(matches!(sim.allocate(4, SlabKind::Device), Err(Refusal::Lost(_))));
     // SAFETY: as above; what is lost can still be given back.
     unsafe { sim.free(slab.id) };

@@ -8,7 +8,7 @@ use super::queue::{Line, Lines, Real};
 use super::slabs::Slabs;
 use super::timeline::Timelines;
 use crate::backend::raw::QueueLock;
-use crate::backend::{QUEUES, Queue};
+use crate::backend::{OWN_QUEUES, Queue};
 
 /// A real queue: its family, and its number there.
 type Place = (u32, u32);
@@ -23,7 +23,7 @@ pub(super) struct Opened {
 
 /// Which real queue does the work of each queue: kernels on the first family that can, copies on families that can do nothing else
 /// (engines of their own, which work beside the kernels), else on the same queue as the kernels. `None`: it has no such queue.
-fn places(families: &[vk::QueueFamilyProperties]) -> Option<[Place; QUEUES.len()]> {
+fn places(families: &[vk::QueueFamilyProperties]) -> Option<[Place; OWN_QUEUES.len()]> {
     let numbered = || (0u32..).zip(families).filter(|(_, family)| family.queue_count > 0);
     let (compute, _) = numbered().find(|(_, family)| family.queue_flags.contains(vk::QueueFlags::COMPUTE))?;
     // Families for video can copy, too, and are not made for it.
@@ -58,7 +58,7 @@ pub(super) fn open(instance: &Instance, found: &Found) -> Result<Opened, String>
         Ok(Opened {
             lines,
             slabs,
-            family: places[Queue::Compute as usize].0,
+            family: places[Queue::COMPUTE.index()].0,
         })
     });
     if parts.is_err() {
@@ -86,7 +86,7 @@ pub(super) unsafe fn join(
     let slabs = Slabs::new(instance, device, found, vec![family])?;
     let mut theirs = Some(theirs);
     let real = |_: &Place| Real::new(queue, theirs.take().flatten());
-    let lines = lines(instance, device, found, &[(family, 0); QUEUES.len()], real)
+    let lines = lines(instance, device, found, &[(family, 0); OWN_QUEUES.len()], real)
         .map_err(|code| format!("a timeline semaphore or a command pool: {code}"))?;
     Ok(Opened { lines, slabs, family })
 }
@@ -102,13 +102,13 @@ fn create(instance: &Instance, found: &Found, places: &[Place]) -> Result<Device
         let count = counts.entry(family).or_default();
         *count = (*count).max(number as usize + 1);
     }
-    let priorities = [1.0; QUEUES.len()];
+    let priorities = [1.0; OWN_QUEUES.len()];
     let queues: Vec<_> = counts
         .iter()
         .map(|(&family, &count)| {
             vk::DeviceQueueCreateInfo::default()
                 .queue_family_index(family)
-                .queue_priorities(&priorities[..count.min(QUEUES.len())])
+                .queue_priorities(&priorities[..count.min(OWN_QUEUES.len())])
         })
         .collect();
     let mut extensions = Vec::new();
@@ -135,7 +135,7 @@ fn lines(
     instance: &Instance,
     device: &Device,
     found: &Found,
-    places: &[Place; QUEUES.len()],
+    places: &[Place; OWN_QUEUES.len()],
     real: impl FnMut(&Place) -> Real,
 ) -> Result<Lines, vk::Result> {
     let mut different: Vec<Place> = places.to_vec();

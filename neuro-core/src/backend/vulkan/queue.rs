@@ -15,7 +15,7 @@ use super::record::{self, Behind, Buffers};
 use super::refuse::Health;
 use super::timeline::{self, Timelines};
 use crate::backend::raw::{QueueLock, QueueTurn, SemaphoreValue, latest_of_others};
-use crate::backend::{Op, QUEUES, Queue, Refusal, Ticket};
+use crate::backend::{OWN_QUEUES, Op, Queue, Refusal, Ticket};
 use crate::sync::global::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 /// A queue of the driver, which one thread may use at a time.
@@ -68,7 +68,7 @@ pub(super) struct Lines {
     pub(super) device: Device,
     pub(super) timelines: Timelines,
     pub(super) reals: Vec<Real>,
-    pub(super) lines: [Line; QUEUES.len()],
+    pub(super) lines: [Line; OWN_QUEUES.len()],
 }
 
 pub(super) struct Line {
@@ -178,12 +178,12 @@ impl Lines {
     }
 
     fn line(&self, queue: Queue) -> &Line {
-        &self.lines[queue as usize]
+        &self.lines[queue.index()]
     }
 
-    /// The real queue of [`Queue::Compute`], not to be used outside [`turn`](Self::turn).
+    /// The real queue of [`Queue::COMPUTE`], not to be used outside [`turn`](Self::turn).
     pub(super) fn handle(&self) -> vk::Queue {
-        self.reals[self.line(Queue::Compute).real].handle()
+        self.reals[self.line(Queue::COMPUTE).real].handle()
     }
 
     /// How far a queue is.
@@ -256,7 +256,7 @@ impl Lines {
         }
     }
 
-    /// Hands `work` the real queue of [`Queue::Compute`], and the next number of that queue, which is taken where `work` says that it
+    /// Hands `work` the real queue of [`Queue::COMPUTE`], and the next number of that queue, which is taken where `work` says that it
     /// has submitted. If it panics, it has not, and the locks are as they were.
     ///
     /// # Safety
@@ -267,7 +267,7 @@ impl Lines {
         waits: &[Ticket],
         work: &mut dyn FnMut(&QueueTurn<'_>) -> bool,
     ) -> Option<Ticket> {
-        let queue = Queue::Compute;
+        let queue = Queue::COMPUTE;
         let line = self.line(queue);
         let mut commands = lock(&line.commands);
         let number = commands.submitted + 1;
@@ -282,7 +282,7 @@ impl Lines {
             value: ticket.number,
         };
         let ticket = Ticket { queue, number };
-        let waits: SmallVec<[_; QUEUES.len()]> = waits.iter().map(value).collect();
+        let waits: SmallVec<[_; OWN_QUEUES.len()]> = waits.iter().map(value).collect();
         let real = self.reals[line.real].hold();
         let submitted = work(&QueueTurn {
             queue: real.queue.as_raw(),
@@ -309,7 +309,7 @@ impl Lines {
         let (waited, values): (SmallVec<[_; 3]>, SmallVec<[u64; 3]>) =
             latest_of_others(queue, waits).into_iter().map(timeline).unzip();
         // All, not transfers alone: the barrier of a submission without pieces hands on what it waited for, too.
-        let stages = [vk::PipelineStageFlags::ALL_COMMANDS; QUEUES.len()];
+        let stages = [vk::PipelineStageFlags::ALL_COMMANDS; OWN_QUEUES.len()];
         let line = self.line(queue);
         let (signalled, signal_values, buffers) = ([line.timeline], [number], [buffer]);
         let mut numbers = vk::TimelineSemaphoreSubmitInfo::default()

@@ -78,9 +78,10 @@ impl Behind {
     /// What is submitted to a queue before this: only the one for kernels is lent to others. Copies of other queues do not wait for
     /// kernels, even where both share a real queue.
     pub(super) fn of(queue: Queue) -> Self {
-        match queue {
-            Queue::Compute => Behind::Everything,
-            Queue::Upload | Queue::Download => Behind::Transfers,
+        if queue == Queue::COMPUTE {
+            Behind::Everything
+        } else {
+            Behind::Transfers
         }
     }
 

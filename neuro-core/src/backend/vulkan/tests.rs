@@ -13,7 +13,7 @@ use std::sync::Once;
 
 use super::discover::Kind;
 use super::{VulkanDevice, devices, validation};
-use crate::backend::{Backend, Op, QUEUES, Queue, Slab, SlabKind, Span, Ticket};
+use crate::backend::{Backend, OWN_QUEUES, Op, Queue, Slab, SlabKind, Span, Ticket};
 
 /// The device that tests run on, with a look at what the validation layer said when the test is through.
 struct Watched(&'static VulkanDevice);
@@ -104,7 +104,7 @@ fn pieces_that_depend_on_each_other_are_done_in_order() {
     watched(|device| {
         let [a, b, out] =
             [SlabKind::Device, SlabKind::Device, SlabKind::Readback].map(|kind| device.allocate(64, kind).unwrap());
-        for queue in QUEUES {
+        for queue in OWN_QUEUES {
             let fill = |to, value| Op::Fill { to, value };
             let copy = |from, to| Op::Copy { from, to };
             let pieces = [
@@ -139,7 +139,7 @@ fn work_without_pieces_hands_on_what_it_waited_for() {
             };
             let written = submit(
                 device,
-                Queue::Compute,
+                Queue::COMPUTE,
                 &[],
                 &[
                     fill,
@@ -149,12 +149,12 @@ fn work_without_pieces_hands_on_what_it_waited_for() {
                     },
                 ],
             );
-            let between = submit(device, Queue::Upload, &[written], &[]);
+            let between = submit(device, Queue::UPLOAD, &[written], &[]);
             let copy = Op::Copy {
                 from: part(&a, 0, all),
                 to: part(&out, 0, all),
             };
-            let read = submit(device, Queue::Download, &[between], &[copy]);
+            let read = submit(device, Queue::DOWNLOAD, &[between], &[copy]);
             device.wait(read).unwrap();
             assert!(words(&out).iter().all(|&word| word == value));
         }

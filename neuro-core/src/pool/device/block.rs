@@ -177,7 +177,7 @@ impl DeviceBlock {
             value: 0,
         };
         // SAFETY: the span is the block's.
-        unsafe { submit(Queue::Compute, &[(self, Access::Write)], &[], &[fill]) }.map(drop)
+        unsafe { submit(Queue::COMPUTE, &[(self, Access::Write)], &[], &[fill]) }.map(drop)
     }
 }
 
@@ -217,7 +217,7 @@ pub(crate) unsafe fn turn<T, E: From<Error>>(
     blocks: &[(&DeviceBlock, Access)],
     work: impl FnOnce(&QueueTurn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    in_order(Queue::Compute, blocks, &[], |engine, waits| {
+    in_order(Queue::COMPUTE, blocks, &[], |engine, waits| {
         let Some(vulkan) = engine.backend().vulkan() else {
             return Err(engine.not_vulkan("with_queue").into());
         };

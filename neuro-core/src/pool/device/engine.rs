@@ -175,9 +175,9 @@ impl Engine {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub(crate) fn poll(&self) -> Result<Numbers> {
-        for queue in QUEUES {
+        for &queue in self.backend.queues() {
             let done = self.backend.done(queue).map_err(|refusal| self.error(refusal))?;
-            self.done[queue as usize].fetch_max(done, Ordering::AcqRel);
+            self.done[queue.index()].fetch_max(done, Ordering::AcqRel);
         }
         let done = self.done();
         self.sweep(&done);
@@ -190,7 +190,7 @@ impl Engine {
     /// [`Error::DeviceLost`].
     pub(crate) fn wait(&self, tickets: &[Ticket]) -> Result<()> {
         for ticket in tickets {
-            let done = &self.done[ticket.queue as usize];
+            let done = &self.done[ticket.queue.index()];
             if done.load(Ordering::Acquire) < ticket.number {
                 self.backend.wait(*ticket).map_err(|refusal| self.error(refusal))?;
                 done.fetch_max(ticket.number, Ordering::AcqRel);

@@ -109,12 +109,7 @@ impl Engine {
     fn land_those_down(&self, flying: &mut VecDeque<Landing>) {
         // Whether the device is lost comes out when somebody waits.
         let done = self.poll().unwrap_or_else(|_| self.done());
-        let down = |landing: &Landing| {
-            landing
-                .until
-                .iter()
-                .all(|wait| wait.number <= done[wait.queue as usize])
-        };
+        let down = |landing: &Landing| landing.until.iter().all(|wait| wait.number <= done[wait.queue.index()]);
         let landed = flying.iter().take_while(|landing| down(landing)).count();
         flying.drain(..landed).for_each(|landing| self.land(landing));
     }

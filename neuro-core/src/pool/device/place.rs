@@ -289,8 +289,8 @@ impl State {
         let free = self.regions.iter().flatten().map(Region::behind);
         for last in pending.chain(free) {
             for queue in QUEUES {
-                if last[queue as usize] > done[queue as usize] {
-                    let number = last[queue as usize];
+                if last[queue.index()] > done[queue.index()] {
+                    let number = last[queue.index()];
                     return Some(Ticket { queue, number });
                 }
             }

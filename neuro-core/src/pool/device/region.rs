@@ -20,7 +20,7 @@ pub(super) struct Region {
 }
 
 fn tag_of(queue: Queue) -> Tag {
-    Tag(queue as u8 + 1)
+    Tag(queue.index() as u8 + 1)
 }
 
 impl Region {
@@ -42,19 +42,19 @@ impl Region {
     pub(super) fn allocate(&mut self, units: u32, align: u32, queue: Queue) -> Option<(Block, u64)> {
         let block = self.heap.allocate(units, align, tag_of(queue))?;
         let idle = block.tag == Tag::IDLE;
-        Some((block, if idle { 0 } else { self.behind[queue as usize] }))
+        Some((block, if idle { 0 } else { self.behind[queue.index()] }))
     }
 
     /// Gives a block back behind the work `last`; false where several queues may still use it, with nothing changed.
     pub(super) fn free(&mut self, block: Block, last: &Numbers, done: &Numbers) -> bool {
         let in_use =
-            |&queue: &Queue| last[queue as usize] > done[queue as usize] && !omitted(Omission::DoneBeforePendingIsFree);
+            |&queue: &Queue| last[queue.index()] > done[queue.index()] && !omitted(Omission::DoneBeforePendingIsFree);
         let mut using = QUEUES.into_iter().filter(in_use);
         let tag = match (using.next(), using.next()) {
             (None, _) => Tag::IDLE,
             (Some(queue), second) if second.is_none() || omitted(Omission::SecondQueue) => {
-                let behind = &mut self.behind[queue as usize];
-                *behind = last[queue as usize].max(*behind);
+                let behind = &mut self.behind[queue.index()];
+                *behind = last[queue.index()].max(*behind);
                 tag_of(queue)
             }
             _ => return false,
@@ -67,7 +67,7 @@ impl Region {
     /// Makes idle what queues have finished with.
     pub(super) fn reclaim(&mut self, done: &Numbers) {
         for queue in QUEUES {
-            if self.behind[queue as usize] <= done[queue as usize] || omitted(Omission::DoneBeforeIdle) {
+            if self.behind[queue.index()] <= done[queue.index()] || omitted(Omission::DoneBeforeIdle) {
                 self.heap.retag(tag_of(queue), Tag::IDLE);
             }
         }

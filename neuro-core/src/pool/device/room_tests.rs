@@ -16,7 +16,7 @@ fn pool(sim: Sim, limit: u64) -> (PoolOwner, &'static Sim) {
 }
 
 fn take(pool: &DevicePool, bytes: u64) -> Result<PoolBlock> {
-    pool.allocate(bytes as usize, 256, Queue::Compute)
+    pool.allocate(bytes as usize, 256, Queue::COMPUTE)
 }
 
 /// Takes and drops blocks at random while the budget goes up and down. What the device found, and how many requests were refused.

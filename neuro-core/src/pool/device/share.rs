@@ -170,7 +170,7 @@ mod tests {
         let engine = Arc::new(Engine::new(Device::Vulkan(7), sim));
         let pool = MemoryPool::of_engine(engine, 64 << 20).with_export(true);
         let device_pool = pool.device_pool().unwrap();
-        let error = device_pool.allocate(100, 1, Queue::Compute).unwrap_err();
+        let error = device_pool.allocate(100, 1, Queue::COMPUTE).unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         let text = error.to_string();
         assert!(
@@ -179,7 +179,7 @@ mod tests {
         );
         assert_eq!(sim.calls().allocate, 0);
         let pool = pool.with_export(false);
-        let block = pool.device_pool().unwrap().allocate(100, 1, Queue::Compute).unwrap();
+        let block = pool.device_pool().unwrap().allocate(100, 1, Queue::COMPUTE).unwrap();
         assert!(matches!(block.export("export_fd"), Err(Error::Unavailable { .. })));
     }
 }

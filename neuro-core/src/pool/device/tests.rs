@@ -5,7 +5,7 @@ use super::block::submit;
 use super::planted::{Omission, without};
 use super::*;
 use crate::backend::sim::Sim;
-use crate::backend::{Op, QUEUES, Queue, Ticket};
+use crate::backend::{OWN_QUEUES, Op, QUEUES, Queue, Ticket};
 use crate::device::Device;
 use crate::error::{Error, Result};
 
@@ -89,7 +89,7 @@ fn program(seed: u64, limit: u64, steps: usize) -> Vec<String> {
     assert_eq!((stats.live_bytes, stats.live_blocks), (0, 0));
     let engine = Arc::clone(pool.engine());
     drop(pool);
-    let all: Numbers = std::array::from_fn(|queue| sim.submitted(QUEUES[queue]));
+    let all: Numbers = std::array::from_fn(|at| OWN_QUEUES.get(at).map_or(0, |&queue| sim.submitted(queue)));
     engine.finish(&all).unwrap();
     assert_eq!(sim.slabs(), 0, "every slab went back");
     sim.findings()
@@ -127,17 +127,17 @@ fn omissions_are_found() {
 #[test]
 fn a_freed_block_is_there_at_once_for_its_queue_and_behind_its_work_for_others() {
     let (pool, sim) = pool(7, MIB);
-    let block = take(&pool, MIB as usize, Queue::Compute);
+    let block = take(&pool, MIB as usize, Queue::COMPUTE);
     let span = block.part(0, 4);
-    fill(Queue::Compute, &block, 1);
+    fill(Queue::COMPUTE, &block, 1);
     drop(block);
-    let (waits, again) = (sim.calls().wait, take(&pool, MIB as usize, Queue::Compute));
+    let (waits, again) = (sim.calls().wait, take(&pool, MIB as usize, Queue::COMPUTE));
     assert_eq!(
         (again.part(0, 4), sim.calls().wait),
         (span, waits),
         "the same bytes, and nobody waited"
     );
-    fill(Queue::Upload, &again, 2); // ordered behind the first owner's work
+    fill(Queue::UPLOAD, &again, 2); // ordered behind the first owner's work
     drop(again);
     assert_eq!(sim.findings(), [""; 0]);
 }
@@ -145,18 +145,18 @@ fn a_freed_block_is_there_at_once_for_its_queue_and_behind_its_work_for_others()
 #[test]
 fn the_limit_can_be_reached_and_is_kept() {
     let (pool, sim) = pool(8, 10 * MIB);
-    let blocks: Vec<_> = (0..10).map(|_| take(&pool, MIB as usize, Queue::Compute)).collect();
-    let refused = pool.allocate(4, 256, Queue::Compute).unwrap_err();
+    let blocks: Vec<_> = (0..10).map(|_| take(&pool, MIB as usize, Queue::COMPUTE)).collect();
+    let refused = pool.allocate(4, 256, Queue::COMPUTE).unwrap_err();
     let text = refused.to_string();
     assert!(matches!(refused, Error::OutOfMemory { asked: 4, .. }), "{text}");
     assert!(text.contains("vulkan:0") && text.contains("10485760"), "{text}");
     drop(blocks);
-    drop(take(&pool, 10 * MIB as usize, Queue::Compute));
+    drop(take(&pool, 10 * MIB as usize, Queue::COMPUTE));
     assert_eq!(sim.calls().allocate, 1);
-    assert!(pool.allocate(10 * MIB as usize + 1, 256, Queue::Compute).is_err());
-    assert!(pool.allocate(usize::MAX, 256, Queue::Compute).is_err());
+    assert!(pool.allocate(10 * MIB as usize + 1, 256, Queue::COMPUTE).is_err());
+    assert!(pool.allocate(usize::MAX, 256, Queue::COMPUTE).is_err());
     assert!(matches!(
-        pool.allocate(4, 3, Queue::Compute),
+        pool.allocate(4, 3, Queue::COMPUTE),
         Err(Error::InvalidArgument { .. })
     ));
 }
@@ -165,13 +165,13 @@ fn the_limit_can_be_reached_and_is_kept() {
 #[test]
 fn work_under_way_is_waited_for_at_last() {
     let (pool, sim) = pool(9, 2 * MIB);
-    let [a, b] = [(); 2].map(|()| take(&pool, MIB as usize, Queue::Compute));
+    let [a, b] = [(); 2].map(|()| take(&pool, MIB as usize, Queue::COMPUTE));
     for value in 0..20 {
-        fill(Queue::Upload, &a, value);
-        copy(Queue::Compute, &a, &b);
+        fill(Queue::UPLOAD, &a, value);
+        copy(Queue::COMPUTE, &a, &b);
     }
     drop((a, b));
-    drop(take(&pool, 2 * MIB as usize, Queue::Download));
+    drop(take(&pool, 2 * MIB as usize, Queue::DOWNLOAD));
     assert!(sim.calls().wait > 0);
     assert_eq!(sim.findings(), [""; 0]);
 }
@@ -180,12 +180,12 @@ fn work_under_way_is_waited_for_at_last() {
 fn a_device_with_less_memory_gives_shorter_slabs() {
     let (pool, sim) = pool(10, 1 << 30);
     sim.set_limit(5 * MIB);
-    let blocks: Vec<_> = (0..4).map(|_| take(&pool, MIB as usize, Queue::Compute)).collect();
-    assert!(pool.allocate(2 * MIB as usize, 256, Queue::Compute).is_err());
+    let blocks: Vec<_> = (0..4).map(|_| take(&pool, MIB as usize, Queue::COMPUTE)).collect();
+    assert!(pool.allocate(2 * MIB as usize, 256, Queue::COMPUTE).is_err());
     drop(blocks);
     assert!(pool.stats().committed_bytes <= 5 << 20);
     // The slabs there are stand in the way of a longer one, and go.
-    drop(take(&pool, 5 * MIB as usize, Queue::Compute));
+    drop(take(&pool, 5 * MIB as usize, Queue::COMPUTE));
     assert_eq!(pool.trim(0), 5 << 20);
     assert_eq!((sim.slabs(), pool.stats().committed_bytes), (0, 0));
 }
@@ -195,7 +195,7 @@ fn a_device_with_less_memory_gives_shorter_slabs() {
 fn a_pool_goes_before_its_work_is_done() {
     let (engine, sim) = engine(11);
     let pool = DevicePool::make(Arc::clone(&engine), 8 * MIB);
-    let block = take(&pool, 1000, Queue::Compute);
+    let block = take(&pool, 1000, Queue::COMPUTE);
     let tickets: Vec<Ticket> = (0..20).map(|at| fill(QUEUES[at % 3], &block, at as u32)).collect();
     drop(pool);
     let waits = sim.calls().wait;
@@ -214,16 +214,16 @@ fn every_call_may_fail() {
         sim.fail_nth(n);
         let run = || -> Result<()> {
             let [a, b] = [
-                pool.allocate(MIB as usize, 256, Queue::Compute)?,
-                pool.allocate(9, 256, Queue::Upload)?,
+                pool.allocate(MIB as usize, 256, Queue::COMPUTE)?,
+                pool.allocate(9, 256, Queue::UPLOAD)?,
             ];
             for value in 0..5 {
                 let to = a.part(0, 64);
                 // SAFETY: the span is the block's.
-                unsafe { submit(Queue::Compute, &[(&a, Access::Write)], &[], &[Op::Fill { to, value }]) }?;
+                unsafe { submit(Queue::COMPUTE, &[(&a, Access::Write)], &[], &[Op::Fill { to, value }]) }?;
             }
             drop(b);
-            pool.allocate(2 * MIB as usize, 256, Queue::Download).map(drop)
+            pool.allocate(2 * MIB as usize, 256, Queue::DOWNLOAD).map(drop)
         };
         let result = run();
         assert_eq!(result.is_err(), n <= 6, "{n}: {result:?}");
@@ -237,14 +237,14 @@ fn every_call_may_fail() {
 #[test]
 fn a_lost_device_is_told_and_left_alone() {
     let (pool, sim) = pool(30, 4 * MIB);
-    let block = take(&pool, 1000, Queue::Compute);
-    fill(Queue::Compute, &block, 1);
+    let block = take(&pool, 1000, Queue::COMPUTE);
+    fill(Queue::COMPUTE, &block, 1);
     sim.lose();
     let to = block.part(0, 8);
     // SAFETY: the span is the block's.
     let error = unsafe {
         submit(
-            Queue::Compute,
+            Queue::COMPUTE,
             &[(&block, Access::Write)],
             &[],
             &[Op::Fill { to, value: 2 }],
@@ -256,7 +256,7 @@ fn a_lost_device_is_told_and_left_alone() {
         "{error}"
     );
     drop(block);
-    assert!(pool.allocate(4 * MIB as usize, 256, Queue::Compute).is_err());
+    assert!(pool.allocate(4 * MIB as usize, 256, Queue::COMPUTE).is_err());
     drop(pool);
 }
 
@@ -264,7 +264,7 @@ fn a_lost_device_is_told_and_left_alone() {
 #[test]
 fn a_forked_child_touches_no_lock() {
     let (pool, sim) = pool(32, 4 * MIB);
-    let block = take(&pool, 1000, Queue::Compute);
+    let block = take(&pool, 1000, Queue::COMPUTE);
     let public = crate::MemoryPool::of_engine(Arc::clone(pool.engine()), 1 << 20);
     let scope = public.scope();
     let held = (pool.state(), public.device_pool().unwrap().state());
@@ -274,7 +274,7 @@ fn a_forked_child_touches_no_lock() {
         // SAFETY: an alarm ends a child that hangs.
         unsafe { libc::alarm(20) };
         let refused = [
-            matches!(pool.allocate(4, 256, Queue::Compute), Err(Error::DeviceLost { .. })),
+            matches!(pool.allocate(4, 256, Queue::COMPUTE), Err(Error::DeviceLost { .. })),
             block.zero().is_err(),
             crate::transfer::download(&block, 0, &mut [0; 4]).is_err(),
             crate::transfer::upload(&[0; 4], &block).is_err(),
@@ -299,7 +299,7 @@ fn a_forked_child_touches_no_lock() {
     // SAFETY: our child, and a place for its status.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0);
-    fill(Queue::Upload, &block, 1);
+    fill(Queue::UPLOAD, &block, 1);
     drop(block);
     assert_eq!((pool.stats().live_blocks, sim.findings()), (0, vec![]));
 }
@@ -334,7 +334,7 @@ fn what_work_leaves_makes_room_for_a_longer_slab() {
     for seed in 1..4 {
         let (pool, sim) = pool(seed, 256 * MIB);
         let short: Vec<_> = [60, 100, 60]
-            .map(|mib| take(&pool, (mib * MIB) as usize, Queue::Compute))
+            .map(|mib| take(&pool, (mib * MIB) as usize, Queue::COMPUTE))
             .into();
         for value in 0..20 {
             for block in &short {
@@ -342,7 +342,7 @@ fn what_work_leaves_makes_room_for_a_longer_slab() {
                 // SAFETY: the span is the block's.
                 unsafe {
                     submit(
-                        Queue::Compute,
+                        Queue::COMPUTE,
                         &[(block, Access::Write)],
                         &[],
                         &[Op::Fill { to, value }],
@@ -352,7 +352,7 @@ fn what_work_leaves_makes_room_for_a_longer_slab() {
             }
         }
         drop(short);
-        let long = pool.allocate((200 * MIB) as usize, 256, Queue::Upload);
+        let long = pool.allocate((200 * MIB) as usize, 256, Queue::UPLOAD);
         assert!(long.is_ok(), "seed {seed}: {long:?}");
         assert_eq!(sim.findings(), [""; 0]);
     }

@@ -16,12 +16,12 @@ pub(crate) type Numbers = [u64; QUEUES.len()];
 
 /// Before all work.
 const NOTHING: Ticket = Ticket {
-    queue: Queue::Compute,
+    queue: Queue::COMPUTE,
     number: 0,
 };
 
 /// The tickets that a piece of work waits for.
-pub(crate) type Waits = SmallVec<[Ticket; QUEUES.len()]>;
+pub(crate) type Waits = SmallVec<[Ticket; 4]>;
 
 /// What work does with a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -77,7 +77,7 @@ impl Uses {
     /// Writes down work that was just submitted.
     pub(crate) fn note(&mut self, ticket: Ticket, access: Access) {
         match access {
-            Access::Read => self.read[ticket.queue as usize] = ticket.number,
+            Access::Read => self.read[ticket.queue.index()] = ticket.number,
             Access::Write => *self = Uses::behind(ticket),
         }
     }
@@ -85,7 +85,7 @@ impl Uses {
     /// The last number of each queue that may still use the block.
     pub(crate) fn last(&self) -> Numbers {
         let mut last = self.read;
-        let number = &mut last[self.written.queue as usize];
+        let number = &mut last[self.written.queue.index()];
         *number = self.written.number.max(*number);
         last
     }
@@ -130,26 +130,26 @@ mod tests {
 
     #[test]
     fn reads_wait_for_the_write_and_writes_for_all() {
-        use Queue::{Compute, Download, Upload};
+        let [compute, upload, download] = crate::backend::OWN_QUEUES;
         let mut uses = Uses::none();
-        assert_eq!(waits(&uses, Compute, Access::Write), []);
-        uses.note(ticket(Upload, 3), Access::Write);
-        assert_eq!(waits(&uses, Upload, Access::Write), []);
-        assert_eq!(waits(&uses, Compute, Access::Read), [(Upload, 3)]);
-        uses.note(ticket(Compute, 5), Access::Read);
-        uses.note(ticket(Download, 2), Access::Read);
-        uses.note(ticket(Compute, 6), Access::Read);
-        assert_eq!(waits(&uses, Download, Access::Read), [(Upload, 3)]);
-        assert_eq!(waits(&uses, Upload, Access::Write), [(Compute, 6), (Download, 2)]);
-        assert_eq!(waits(&uses, Compute, Access::Write), [(Upload, 3), (Download, 2)]);
-        assert_eq!(uses.last(), [6, 3, 2]);
-        assert_eq!(uses.waits_of_host(Access::Read).as_slice(), [ticket(Upload, 3)]);
+        assert_eq!(waits(&uses, compute, Access::Write), []);
+        uses.note(ticket(upload, 3), Access::Write);
+        assert_eq!(waits(&uses, upload, Access::Write), []);
+        assert_eq!(waits(&uses, compute, Access::Read), [(upload, 3)]);
+        uses.note(ticket(compute, 5), Access::Read);
+        uses.note(ticket(download, 2), Access::Read);
+        uses.note(ticket(compute, 6), Access::Read);
+        assert_eq!(waits(&uses, download, Access::Read), [(upload, 3)]);
+        assert_eq!(waits(&uses, upload, Access::Write), [(compute, 6), (download, 2)]);
+        assert_eq!(waits(&uses, compute, Access::Write), [(upload, 3), (download, 2)]);
+        assert_eq!(uses.last()[..3], [6, 3, 2]);
+        assert_eq!(uses.waits_of_host(Access::Read).as_slice(), [ticket(upload, 3)]);
         assert_eq!(uses.waits_of_host(Access::Write).len(), 3);
-        uses.note(ticket(Compute, 7), Access::Write);
-        assert_eq!(waits(&uses, Compute, Access::Write), []);
+        uses.note(ticket(compute, 7), Access::Write);
+        assert_eq!(waits(&uses, compute, Access::Write), []);
         assert_eq!(
-            (uses.last(), waits(&uses, Upload, Access::Read)),
-            ([7, 0, 0], vec![(Compute, 7)])
+            (&uses.last()[..], waits(&uses, upload, Access::Read)),
+            (&[7, 0, 0, 0, 0, 0, 0, 0][..], vec![(compute, 7)])
         );
     }
 }

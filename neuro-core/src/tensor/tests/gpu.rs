@@ -76,7 +76,7 @@ fn a_device_that_shares_memory_copies_nothing() {
     assert_eq!((sim.calls().submit, sim.calls().import), (0, 1));
     // What the device is at work on is waited for.
     let copy = one.to_pool(&pool).unwrap();
-    assert!(sim.submitted(Queue::Compute) > 0);
+    assert!(sim.submitted(Queue::COMPUTE) > 0);
     let back = one.to_device(Device::Cpu).unwrap();
     assert_eq!((back.device(), back.data_ptr()), (Device::Cpu, tensor.data_ptr()));
     assert_eq!(back.to_vec::<i32>().unwrap(), values);
@@ -120,7 +120,7 @@ fn the_processor_sees_what_the_device_wrote() {
             let source = other.to_pool(&pool).unwrap();
             let shared = tensor.shared_by(&engine).unwrap();
             let blocks = [&source, &shared].map(|tensor| tensor.storage.device_block().unwrap());
-            crate::transfer::copy(Queue::Compute, blocks[0], 0, blocks[1], 12_000).unwrap();
+            crate::transfer::copy(Queue::COMPUTE, blocks[0], 0, blocks[1], 12_000).unwrap();
             assert_eq!(look(&shared).to_vec::<i32>().unwrap(), values, "seed {seed}");
             assert_eq!(sim.findings(), [""; 0]);
         }

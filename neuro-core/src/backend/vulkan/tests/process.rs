@@ -74,15 +74,15 @@ fn a_missing_driver_is_named_with_what_to_do() {
 fn is_refused(device: &VulkanDevice, slab: &Slab, why: &str) -> bool {
     let lost = |refusal: Refusal| matches!(refusal, Refusal::Lost(words) if words.contains(why));
     let ticket = Ticket {
-        queue: Queue::Compute,
+        queue: Queue::COMPUTE,
         number: 1,
     };
     free(device, slab);
     // SAFETY: without pieces it uses no memory.
-    let submitted = unsafe { device.submit(Queue::Compute, &[], &[]) };
+    let submitted = unsafe { device.submit(Queue::COMPUTE, &[], &[]) };
     submitted.is_err_and(lost)
         && device.allocate(64, SlabKind::Device).is_err_and(lost)
-        && device.done(Queue::Upload).is_err_and(lost)
+        && device.done(Queue::UPLOAD).is_err_and(lost)
         && device.wait(ticket).is_err_and(lost)
         && devices().is_err_and(|words| words.contains(why))
         && VulkanDevice::open(0).is_err_and(|words| words.contains(why))
@@ -112,7 +112,7 @@ fn a_forked_child_is_refused_and_its_parent_goes_on() {
         assert_eq!(status, 0, "the child was not refused, or crashed");
         let to = part(&slab, 0, 64);
         device
-            .wait(submit(device, Queue::Compute, &[], &[Op::Fill { to, value: 3 }]))
+            .wait(submit(device, Queue::COMPUTE, &[], &[Op::Fill { to, value: 3 }]))
             .unwrap();
         assert_eq!(words(&slab), [3; 16]);
         free(device, &slab);
@@ -145,7 +145,7 @@ fn nothing_is_called_when_the_process_ends() {
     let to = part(&slab, 0, 1 << 20);
     // Work is in flight when it ends.
     for value in 0..20 {
-        submit(device, Queue::Compute, &[], &[Op::Fill { to, value }]);
+        submit(device, Queue::COMPUTE, &[], &[Op::Fill { to, value }]);
     }
     assert!(LATE.set((device, slab)).is_ok());
     std::process::exit(0);

@@ -2,7 +2,7 @@
 
 use super::{bytes_of, free, part, submit, watched};
 use crate::backend::vulkan::VulkanDevice;
-use crate::backend::{Backend, Op, QUEUES, Queue, Slab, SlabKind, Ticket};
+use crate::backend::{Backend, OWN_QUEUES, Op, Queue, Slab, SlabKind, Ticket};
 
 /// Numbers that look random and are the same in each run.
 struct Random(u64);
@@ -57,12 +57,12 @@ fn random_program(device: &VulkanDevice, random: &mut Random) {
         to: part(slab, 0, BYTES),
         value: 0,
     });
-    let mut last: Ticket = submit(device, Queue::Compute, &[], &clear);
+    let mut last: Ticket = submit(device, Queue::COMPUTE, &[], &clear);
     for _ in 0..=random.below(5) {
         let pieces: Vec<Op> = (0..random.below(6))
             .map(|_| random_piece(&slabs, &mut model, random))
             .collect();
-        let queue = QUEUES[random.below(3) as usize];
+        let queue = OWN_QUEUES[random.below(3) as usize];
         last = submit(device, queue, &[last], &pieces);
     }
     let out = &slabs[3];
@@ -71,7 +71,7 @@ fn random_program(device: &VulkanDevice, random: &mut Random) {
         let (from, to) = (part(slab, 0, BYTES), part(out, 0, BYTES));
         let copy = [Op::Copy { from, to }];
         let pieces = if slab.id == out.id { &[][..] } else { &copy };
-        last = submit(device, Queue::Download, &[last], pieces);
+        last = submit(device, Queue::DOWNLOAD, &[last], pieces);
         device.wait(last).unwrap();
         assert_eq!(bytes_of(out), expected);
     }

@@ -125,8 +125,8 @@ fn imported_memory_goes_with_its_last_tensor() {
             let block = block.unwrap();
             assert_eq!(device.slabs.count(), slabs + 1);
             // It goes while work on it is under way, and stays until that is done.
-            let to = pool.device_pool().unwrap().allocate(20_000, 1, Queue::Compute).unwrap();
-            crate::transfer::copy(Queue::Compute, &block, 0, &to, 20_000).unwrap();
+            let to = pool.device_pool().unwrap().allocate(20_000, 1, Queue::COMPUTE).unwrap();
+            crate::transfer::copy(Queue::COMPUTE, &block, 0, &to, 20_000).unwrap();
             drop(block);
             let mut copied = vec![0u8; 20_000];
             crate::transfer::download(&to, 0, &mut copied).unwrap();
