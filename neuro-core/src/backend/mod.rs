@@ -34,6 +34,7 @@ pub(crate) mod host;
 pub(crate) mod info;
 pub(crate) mod life;
 pub(crate) mod raw;
+pub(crate) mod raw_cuda;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod sim;
 #[cfg(feature = "vulkan")]
@@ -46,6 +47,7 @@ use std::ptr::NonNull;
 
 use self::budget::Budget;
 use self::raw::{Adopt, NotAdopted, RawVulkan};
+use self::raw_cuda::RawCuda;
 use crate::device::Device;
 
 /// A stream of work of one device, by number: three of the library's own, and those of others that work is handed to.
@@ -327,6 +329,11 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
 
     /// What only Vulkan has.
     fn vulkan(&self) -> Option<&dyn RawVulkan> {
+        None
+    }
+
+    /// What only CUDA has.
+    fn cuda(&self) -> Option<&dyn RawCuda> {
         None
     }
 

@@ -1,0 +1,117 @@
+//! What a CUDA device shows of itself, for code that speaks CUDA: handles, addresses, streams of others, modules and launches.
+//!
+//! Handles are numbers here, so that this needs no bindings: what C calls `CUstream` or `CUfunction`, as an address.
+
+use std::ffi::{CStr, c_void};
+
+use super::{Queue, Refusal, Span, Ticket};
+
+/// What CUDA calls a device that is open. It stays valid until the process ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Handles {
+    /// `CUdevice`.
+    pub device: i32,
+    /// `CUcontext`: the device's primary context, in which the CUDA runtime and what is built on it work, too.
+    pub context: usize,
+    /// `CUstream` that kernels run on. It does not wait for the default stream, nor that for it.
+    pub compute: usize,
+    /// `CUstream` for copies from the host.
+    pub upload: usize,
+    /// `CUstream` for copies to the host.
+    pub download: usize,
+    /// Compute capability, as 9 and 0.
+    pub capability: (u32, u32),
+    /// Version of the driver's interface, as 13000 for 13.0.
+    pub driver_version: u32,
+}
+
+/// A kernel, and over what it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launch<'a> {
+    /// `CUfunction`.
+    pub(crate) function: usize,
+    /// Blocks.
+    pub(crate) grid: [u32; 3],
+    /// Threads of a block.
+    pub(crate) block: [u32; 3],
+    /// Bytes of shared memory that a block asks for beside what the kernel declares.
+    pub(crate) shared_bytes: u32,
+    /// Where each parameter lies; as many as the kernel has, each as long as its type.
+    pub(crate) params: &'a [*mut c_void],
+}
+
+/// The part of a device that only CUDA has.
+pub(crate) trait RawCuda {
+    fn handles(&self) -> Handles;
+
+    /// `CUdeviceptr` of the first byte of a span.
+    fn address(&self, span: Span) -> u64;
+
+    /// Takes up a stream of somebody else as a queue. The same stream is the same queue; each call is matched by one of
+    /// [`close_stream`](Self::close_stream).
+    ///
+    /// # Errors
+    /// [`Refusal::Call`] where all queues for that are taken, or the stream is of another device.
+    ///
+    /// # Safety
+    /// It is a stream of this device's primary context, and stays until it was closed here as often as it was opened.
+    unsafe fn open_stream(&self, stream: usize) -> Result<Queue, Refusal>;
+
+    /// Lets a stream go. Tickets of it stay good.
+    fn close_stream(&self, queue: Queue);
+
+    /// Hands `work` a stream: that of an own queue, or of one that was opened. It waits for `waits` before anything that `work` submits.
+    /// Where `work` says that it has submitted, that is the next piece of work of that queue, and this is its ticket. If it panics, it
+    /// has submitted nothing. The device's context is current meanwhile.
+    ///
+    /// # Errors
+    /// What the driver said; `work` was not called then.
+    ///
+    /// # Safety
+    /// Where `work` says true, all that it has submitted is on that stream, and what it uses is as
+    /// [`Backend::submit`](super::Backend::submit) asks. Else it has submitted nothing.
+    unsafe fn with_stream(
+        &self,
+        queue: Queue,
+        waits: &[Ticket],
+        work: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<Ticket>, Refusal>;
+
+    /// All that was submitted to a queue up to now, by whomever, as a piece of work. Costs no call of the driver.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`].
+    fn so_far(&self, queue: Queue) -> Result<Ticket, Refusal>;
+
+    /// Has a queue wait, with all that is submitted to it later, by whomever.
+    ///
+    /// # Errors
+    /// What the driver said.
+    fn hold(&self, queue: Queue, waits: &[Ticket]) -> Result<(), Refusal>;
+
+    /// Loads PTX (text, closed by a zero byte) or a binary: `CUmodule`.
+    ///
+    /// # Errors
+    /// What the driver said, with its log.
+    fn load_module(&self, image: &[u8]) -> Result<usize, Refusal>;
+
+    /// # Safety
+    /// It is from [`load_module`](Self::load_module), and no work that is not done runs a kernel of it.
+    unsafe fn unload_module(&self, module: usize);
+
+    /// `CUfunction` of that name.
+    ///
+    /// # Errors
+    /// What the driver said.
+    fn function(&self, module: usize, name: &CStr) -> Result<usize, Refusal>;
+
+    /// Submits a kernel to the stream of a turn ([`with_stream`](Self::with_stream)).
+    ///
+    /// # Errors
+    /// What the driver said; nothing was submitted then.
+    ///
+    /// # Safety
+    /// The parameters are those of the kernel, and what it then uses is as [`Backend::submit`](super::Backend::submit) asks.
+    unsafe fn launch(&self, stream: usize, launch: &Launch<'_>) -> Result<(), Refusal>;
+}
