@@ -29,7 +29,7 @@ pub use backend::info::{DeviceInfo, Discovery, HeapInfo, devices};
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
-pub use kernel::vulkan;
+pub use kernel::{cuda, vulkan};
 pub use ledger::{Counters, Usage};
 pub use memory::DeviceMemory;
 pub use pool::{Init, MemoryPool, PoolPtr, PoolStats, Scope, shutdown};

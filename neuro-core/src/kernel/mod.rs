@@ -4,4 +4,5 @@
 //!
 //! Absent on purpose: kernels of this library's own.
 
+pub mod cuda;
 pub mod vulkan;
