@@ -68,7 +68,15 @@ pub struct Discovery {
 /// ```
 pub fn devices() -> Discovery {
     let mut found = Discovery::default();
-    found.missing.push(("cuda", "this version has no CUDA".to_owned()));
+    #[cfg(feature = "cuda")]
+    match super::cuda::devices() {
+        Ok(all) => found.devices.extend(all),
+        Err(why) => found.missing.push(("cuda", why)),
+    }
+    #[cfg(not(feature = "cuda"))]
+    found
+        .missing
+        .push(("cuda", "the library was built without it".to_owned()));
     #[cfg(feature = "vulkan")]
     match super::vulkan::devices() {
         Ok(all) if all.is_empty() => found.missing.push((

@@ -127,7 +127,7 @@ extern "C" fn end() {
 
 /// Has [`enter`] say no as soon as the process ends, and the end wait for those inside. What was registered last runs first, so this
 /// is called whenever a driver may have registered something of its own.
-#[cfg(feature = "vulkan")]
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) fn watch_for_the_end() {
     // Without memory for that, frees at the end reach the driver, as they do in any other program.
     let _ = os::at_exit(end);

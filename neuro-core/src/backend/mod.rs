@@ -30,13 +30,18 @@
 pub(crate) mod budget;
 #[cfg(all(test, not(loom)))]
 mod contract;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub(crate) mod host;
 pub(crate) mod info;
 pub(crate) mod life;
+pub(crate) mod planted;
 pub(crate) mod raw;
 pub(crate) mod raw_cuda;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod sim;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod health;
 #[cfg(feature = "vulkan")]
 pub(crate) mod vulkan;
 
@@ -160,6 +165,8 @@ pub(crate) struct Facts {
     pub(crate) memory_bytes: u64,
     /// What host memory begins on, and is as long as a multiple of, that can be imported; `None` if none can.
     pub(crate) import_alignment: Option<u64>,
+    /// Whether memory of the host can be imported that is so already, in part or as a whole.
+    pub(crate) imports_overlap: bool,
     /// Whether its memory is the host's: then imported memory is as good to it as its own.
     pub(crate) shares_memory: bool,
     /// What kernels want the offsets of their buffers to be multiples of: a power of two, at most `alignment`.
@@ -175,7 +182,10 @@ pub(crate) struct Facts {
 pub(crate) fn open(device: Device) -> Result<&'static dyn Backend, String> {
     match device {
         Device::Cpu => Err("host memory needs no device".to_owned()),
-        Device::Cuda(_) => Err("this version has no CUDA; copy to the cpu, or to vulkan:0".to_owned()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => Ok(cuda::CudaDevice::open(ordinal)?),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => Err("the library was built without the feature \"cuda\"".to_owned()),
         #[cfg(feature = "vulkan")]
         Device::Vulkan(ordinal) => Ok(vulkan::VulkanDevice::open(ordinal)?),
         #[cfg(not(feature = "vulkan"))]
@@ -209,6 +219,11 @@ pub(crate) unsafe fn close_drivers() {
     // SAFETY: forwarded contract.
     unsafe {
         vulkan::close();
+    }
+    #[cfg(feature = "cuda")]
+    // SAFETY: as above.
+    unsafe {
+        cuda::close();
     }
 }
 

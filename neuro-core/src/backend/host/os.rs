@@ -224,7 +224,7 @@ pub(crate) fn at_fork(
 ///
 /// # Errors
 /// `ENOMEM`.
-#[cfg(feature = "vulkan")]
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
     // SAFETY: a function of this library, which stays loaded; were it unloaded, the C library would run it then and forget it.
     match unsafe { libc::atexit(function) } {

@@ -2,8 +2,8 @@
 
 use ash::vk;
 
-use super::refuse::Health;
 use super::slabs::{Held, Memory, Slabs};
+use crate::backend::health::Health;
 use crate::backend::{Refusal, Slab, SlabKind};
 
 /// What buffers are for.

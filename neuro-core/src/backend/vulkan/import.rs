@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use ash::{Device, Instance, ext, vk};
 
 use super::discover::Found;
-use super::refuse::Health;
 use super::slabs::{Memory, Slabs};
+use crate::backend::health::Health;
 use crate::backend::{Refusal, Slab, SlabKind};
 
 const HOST: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT;

@@ -14,7 +14,7 @@
 //! 1. The instance, and each device that was opened, stay until the process ends, and nothing of them is destroyed then: the driver may
 //!    be gone by that time. So handles of them are valid in every call. Only an explicit shutdown destroys them, with nobody inside.
 //! 2. Nothing of Vulkan is called once the process is ending or devices were shut down, nor in a forked child: each call of [`Backend`]
-//!    asks [`Health::check`](refuse::Health::check) before it takes a lock, and is inside ([`life`]) until it returns. Frees do nothing then.
+//!    asks [`Health::check`](Health::check) before it takes a lock, and is inside ([`life`]) until it returns. Frees do nothing then.
 //! 3. No lock is held while anybody waits for the device.
 //! 4. A device that was lost stays lost.
 //!
@@ -50,9 +50,9 @@ use ash::{Instance, StaticFn};
 use self::discover::Found;
 use self::open::Opened;
 use self::queue::Lines;
-use self::refuse::Health;
 use self::slabs::Slabs;
 use super::budget::Budget;
+use super::health::Health;
 use super::raw::{Handles, RawVulkan};
 use super::{Backend, Facts, Op, Queue, Refusal, Slab, SlabId, SlabKind, Ticket, life};
 use crate::sync::global::{AtomicBool, Mutex, lock};

@@ -12,8 +12,8 @@ use ash::{Device, vk};
 use smallvec::SmallVec;
 
 use super::record::{self, Behind, Buffers};
-use super::refuse::Health;
 use super::timeline::{self, Timelines};
+use crate::backend::health::Health;
 use crate::backend::raw::{QueueLock, QueueTurn, SemaphoreValue, latest_of_others};
 use crate::backend::{OWN_QUEUES, Op, Queue, Refusal, Ticket};
 use crate::sync::global::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
@@ -197,7 +197,7 @@ impl Lines {
         let value = unsafe { self.timelines.value(line.timeline) }.map_err(|code| health.refusal(CALL, code))?;
         // Some drivers raise it to the end when the device is lost, so that nobody waits for ever.
         if value == u64::MAX {
-            return Err(health.lose(CALL));
+            return Err(health.lost_by(CALL));
         }
         // Release, and Acquire in `wait`: who learns of it from here has seen what the driver made visible to this thread.
         Ok(line.seen.fetch_max(value, Ordering::AcqRel).max(value))

@@ -4,8 +4,7 @@ use ash::vk;
 use gpu_allocator::AllocationError;
 
 use crate::backend::Refusal;
-use crate::backend::life::{self, Inside};
-use crate::sync::global::OnceLock;
+use crate::backend::health::Health;
 
 /// Codes that mean that something is not there in such numbers.
 const NO_MEMORY: [vk::Result; 6] = [
@@ -17,34 +16,16 @@ const NO_MEMORY: [vk::Result; 6] = [
     vk::Result::ERROR_MEMORY_MAP_FAILED,
 ];
 
-/// Whether the device can still be used.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    lost: OnceLock<String>,
-}
-
 impl Health {
-    /// # Errors
-    /// [`Refusal::Lost`]: of a fork, of the end of the process, of a device that was lost before.
-    pub(super) fn check(&self) -> Result<Inside, Refusal> {
-        let inside = life::enter().map_err(Refusal::Lost)?;
-        self.lost
-            .get()
-            .map_or(Ok(inside), |why| Err(Refusal::Lost(why.clone())))
-    }
-
     /// The device is lost, as `call` found.
-    pub(super) fn lose(&self, call: &'static str) -> Refusal {
-        let why = self
-            .lost
-            .get_or_init(|| format!("{call}: the driver says that the device is lost (reset, removed, or hung)"));
-        Refusal::Lost(why.clone())
+    pub(super) fn lost_by(&self, call: &'static str) -> Refusal {
+        self.lose(|| format!("{call}: the driver says that the device is lost (reset, removed, or hung)"))
     }
 
     /// What `code` means as the answer of `call`.
     pub(super) fn refusal(&self, call: &'static str, code: vk::Result) -> Refusal {
         if code == vk::Result::ERROR_DEVICE_LOST {
-            self.lose(call)
+            self.lost_by(call)
         } else if NO_MEMORY.contains(&code) {
             Refusal::NoMemory
         } else {
@@ -126,7 +107,7 @@ mod tests {
             matches!(&first, Refusal::Lost(why) if why.contains("vkQueueSubmit")),
             "{first:?}"
         );
-        assert_eq!(health.lose("vkWaitSemaphores"), first);
+        assert_eq!(health.lost_by("vkWaitSemaphores"), first);
         assert_eq!(health.check().unwrap_err(), first);
     }
 }

@@ -15,8 +15,8 @@ use ash::{Device, Instance, khr, vk};
 
 use super::buffer::USAGE;
 use super::discover::Found;
-use super::refuse::Health;
 use super::slabs::{Memory, Slabs, is_not_there};
+use crate::backend::health::Health;
 use crate::backend::host::os;
 use crate::backend::{Refusal, Slab, SlabId, SlabKind, no_sharing};
 use crate::sync::global::lock;

@@ -16,9 +16,9 @@ use smallvec::SmallVec;
 use super::discover::{Found, Kind, heaps, own_heap};
 use super::import::Importer;
 use super::record::Buffers;
-use super::refuse::Health;
 use super::share::Sharer;
 use crate::backend::budget::Budget;
+use crate::backend::health::Health;
 use crate::backend::{Facts, Identity, Op, Refusal, Slab, SlabId, SlabKind, Span};
 use crate::sync::global::{Mutex, lock};
 
@@ -120,6 +120,7 @@ impl Slabs {
         Ok(Self {
             device: device.clone(),
             facts: Facts {
+                imports_overlap: true,
                 alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
                 max_slab_bytes,
                 longest_by,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::import::Import;
-use super::planted::{Omission, omitted};
 use super::uses::{Access, Numbers, Uses, Waits};
 use super::{DevicePool, Engine};
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::raw::QueueTurn;
 use crate::backend::{Op, Queue, Span, Ticket};
 use crate::error::{Error, Result};

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::import::Faces;
 use super::lane::{Lane, Way};
-use super::planted::{Omission, omitted};
 use super::ring::Ring;
 use super::uses::Numbers;
 use crate::backend::life::{self, Inside};
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::{Backend, QUEUES, Refusal, SlabId, SlabKind, Ticket};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -23,10 +23,10 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use super::block::OtherHome;
-use super::planted::{Omission, omitted};
 use super::uses::Numbers;
 use super::{DeviceBlock, Engine};
 use crate::backend::host::STEP;
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::{Slab, Span};
 use crate::pool::MemoryPool;
 use crate::sync::global::{Mutex, MutexGuard, lock};

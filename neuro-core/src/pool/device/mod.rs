@@ -11,7 +11,7 @@
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `ask.rs`: what else a pool is asked, and
-//!   all pools together; `planted.rs`: what tests leave out.
+//!   all pools together.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -25,7 +25,6 @@ mod handle;
 mod import;
 mod lane;
 mod place;
-mod planted;
 mod region;
 mod ring;
 mod room;
@@ -59,13 +58,13 @@ pub(crate) use self::import::{
     release as release_imports,
 };
 pub(crate) use self::lane::{Landing, Way};
-#[cfg(all(test, not(loom)))]
-pub(crate) use self::planted::without;
-pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;
 pub(crate) use self::uses::Waits;
+#[cfg(all(test, not(loom)))]
+pub(crate) use crate::backend::planted::without;
+pub(crate) use crate::backend::planted::{Omission, omitted};
 
 /// A pool of one device's memory. Lives as long as its owner, or a block of it.
 #[derive(Debug)]

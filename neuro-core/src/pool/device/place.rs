@@ -5,10 +5,10 @@
 //! waits for work that is under way. Only when none is left, it is refused.
 
 use super::handle::Room;
-use super::planted::{Omission, omitted};
 use super::region::{GRANULE, Region};
 use super::uses::Numbers;
 use super::{DevicePool, Pending, PoolBlock, State};
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::{QUEUES, Queue, Refusal, Slab, Span, Ticket};
 use crate::error::{Error, Result};
 use crate::heap::{Block, Tag};

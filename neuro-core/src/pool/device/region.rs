@@ -4,8 +4,8 @@
 //! queue, of any range of the region. So a range is as good as idle when its queue is done up to there, and before that any
 //! request can have it that is ordered behind it: on the same queue nothing has to be done for that.
 
-use super::planted::{Omission, omitted};
 use super::uses::Numbers;
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::{QUEUES, Queue, Slab};
 use crate::heap::{Block, OffsetHeap, Tag};
 

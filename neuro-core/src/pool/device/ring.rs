@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use std::sync::Condvar;
 
 use super::Engine;
-use super::planted::{Omission, omitted};
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::{Refusal, Slab, SlabKind, Span, Ticket};
 use crate::error::Result;
 use crate::sync::global::{Mutex, lock};

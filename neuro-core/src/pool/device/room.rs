@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::Engine;
-use super::planted::{Omission, omitted};
 use super::region::GRANULE;
 use crate::backend::budget::within;
+use crate::backend::planted::{Omission, omitted};
 use crate::error::{Error, PoolFigures};
 
 impl Engine {

@@ -1,8 +1,8 @@
 //! What a device does not give: more than its driver leaves to this process, more than its longest slab, and staging memory.
 
-use super::planted::{Omission, without};
 use super::*;
 use crate::backend::Queue;
+use crate::backend::planted::{Omission, without};
 use crate::backend::sim::Sim;
 use crate::device::Device;
 use crate::error::{Error, Result};

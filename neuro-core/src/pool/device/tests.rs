@@ -2,8 +2,8 @@
 //! death; and that each planted omission is found.
 
 use super::block::submit;
-use super::planted::{Omission, without};
 use super::*;
+use crate::backend::planted::{Omission, without};
 use crate::backend::sim::Sim;
 use crate::backend::{OWN_QUEUES, Op, QUEUES, Queue, Ticket};
 use crate::device::Device;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::planted::{Omission, without};
 use super::{Access, DeviceBlock, DevicePool, Engine, PoolBlock, submit, turn};
+use crate::backend::planted::{Omission, without};
 use crate::backend::raw::{QueueTurn, SemaphoreValue};
 use crate::backend::sim::Sim;
 use crate::backend::{OWN_QUEUES, Op, QUEUES, Queue};

@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::planted::{Omission, omitted};
+use crate::backend::planted::{Omission, omitted};
 use crate::backend::{QUEUES, Queue, Ticket};
 
 /// Numbers of tickets by queue; 0 is before all work.

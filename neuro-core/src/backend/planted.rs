@@ -19,6 +19,12 @@ pub(crate) enum Omission {
     SlabInUse,
     HostBlockInUse,
     Budget,
+    EventIsDone,
+    EventOfTicket,
+    StreamWaits,
+    EventIsSpare,
+    MarkOfGuest,
+    GuestAfterGuest,
 }
 
 #[cfg(test)]

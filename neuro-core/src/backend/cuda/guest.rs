@@ -1,0 +1,100 @@
+//! Guests: streams of others, as queues.
+//!
+//! A guest's place is a queue for as long as the process lives; which stream it stands for changes. Tickets go on counting, and a new
+//! guest's work is behind all of the guest that had the place before, so that a queue stays what it is: in order (B1).
+
+use super::CudaDevice;
+use super::driver::Handle;
+use crate::backend::planted::{Omission, omitted};
+use crate::backend::{OWN_QUEUES, QUEUES, Queue, Refusal};
+use crate::sync::global::lock;
+
+impl CudaDevice {
+    /// As [`RawCuda::open_stream`](crate::backend::raw_cuda::RawCuda::open_stream).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn open_guest(&self, stream: Handle) -> Result<Queue, Refusal> {
+        const CALL: &str = "open_stream";
+        let _current = self.shared.make_current()?;
+        self.check_stream(stream)?;
+        let _one = lock(&self.opening);
+        let mut free = None;
+        for queue in QUEUES {
+            let mut line = self.line(queue);
+            if line.stream == Some(stream) {
+                line.opened += 1;
+                return Ok(queue);
+            }
+            if line.stream.is_none() && free.is_none() {
+                free = Some(queue);
+            }
+        }
+        let Some(queue) = free else {
+            let guests = QUEUES.len() - OWN_QUEUES.len();
+            return Err(Refusal::Call {
+                call: CALL,
+                code: 0,
+                meaning: format!(
+                    "{guests} streams of others are open on this device, which is the most; close one first"
+                ),
+            });
+        };
+        let mut line = self.line(queue);
+        let before = line.last().number;
+        if let Some(moment) = line.moment(&self.shared, before)?
+            && !omitted(Omission::GuestAfterGuest)
+        {
+            // SAFETY: the stream is of this context, by contract; the event was recorded.
+            let code = unsafe { (self.shared.driver.stream_wait)(stream, moment.event.handle(), 0) };
+            self.shared.answer("cuStreamWaitEvent", code)?;
+        }
+        line.forget_seen();
+        (line.stream, line.opened) = (Some(stream), 1);
+        Ok(queue)
+    }
+
+    /// As [`RawCuda::close_stream`](crate::backend::raw_cuda::RawCuda::close_stream). If the last mark cannot be recorded, the stream stays
+    /// here as if it were open: its tickets then never get done.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub(super) fn close_guest(&self, queue: Queue) -> Result<(), Refusal> {
+        let _one = lock(&self.opening);
+        let mut line = self.line(queue);
+        line.opened = line.opened.saturating_sub(1);
+        if line.opened > 0 || OWN_QUEUES.contains(&queue) {
+            return Ok(());
+        }
+        let _current = self.shared.make_current()?;
+        let last = line.last().number;
+        if !omitted(Omission::MarkOfGuest) {
+            line.moment(&self.shared, last)?; // L4
+        }
+        line.stream = None;
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Refusal::Call`] where the driver says that a stream is of another context, or none.
+    fn check_stream(&self, stream: Handle) -> Result<(), Refusal> {
+        let Some(context_of) = self.shared.driver.stream_context else {
+            return Ok(());
+        };
+        let mut context = 0;
+        // SAFETY: there is room for the answer; the driver says what is wrong with a stream that is none.
+        let code = unsafe { context_of(stream, &mut context) };
+        self.shared.answer("cuStreamGetCtx", code)?;
+        if context == self.shared.context {
+            return Ok(());
+        }
+        Err(Refusal::Call {
+            call: "cuStreamGetCtx",
+            code: 0,
+            meaning: "the stream is not of this device's primary context; make it with that context current".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! A queue as a stream: how far it is, by events that are recorded when somebody asks.
+//!
+//! ```text
+//! stream    ──[1]──[2]──[3]──[4]──[5]──>
+//! marks             ^2             ^5          an event behind piece 2, and one behind piece 5
+//! ```
+//!
+//! Who waits for a piece waits for the first mark behind it; if there is none, one is recorded there and then, behind all that the
+//! stream has by now. So a piece that nobody asks for costs no event. What is submitted behind work of another queue gets its mark at
+//! once: other queues probably wait for it in turn, and should not wait for what comes later.
+//!
+//! Invariants:
+//! - L1: marks are in the order of their numbers, which are above `done`, and at most `submitted`.
+//! - L2: the mark of number n stands behind the pieces 1..=n of the stream, and behind nothing that was submitted later than it.
+//! - L3: `seen[q]`: all that is submitted from now on is behind piece `seen[q]` of queue q.
+//! - L4: without a stream (a guest that has gone) there is a mark of number `submitted`, or it is done.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Shared;
+use super::driver::Handle;
+use super::event::Event;
+use super::refuse::{NOT_READY, SUCCESS};
+use crate::backend::planted::{Omission, omitted};
+use crate::backend::{QUEUES, Queue, Refusal, Ticket};
+
+/// Marks from which on those that are done are looked for when another is added.
+const MANY: usize = 8;
+
+#[derive(Debug)]
+struct Mark {
+    number: u64,
+    event: Arc<Event>,
+}
+
+/// What somebody waits for: a moment of a queue that is at or behind what he asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    pub(super) ticket: Ticket,
+    pub(super) event: Arc<Event>,
+}
+
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) queue: Queue,
+    pub(super) stream: Option<Handle>,
+    /// How often a guest's stream was opened.
+    pub(super) opened: usize,
+    submitted: u64,
+    done: u64,
+    marks: VecDeque<Mark>,
+    seen: [u64; QUEUES.len()],
+}
+
+impl Line {
+    pub(super) fn new(queue: Queue, stream: Option<Handle>) -> Self {
+        Self {
+            queue,
+            stream,
+            opened: 0,
+            submitted: 0,
+            done: 0,
+            marks: VecDeque::new(),
+            seen: [0; QUEUES.len()],
+        }
+    }
+
+    /// Whether what is submitted from now on is behind `ticket` anyway.
+    pub(super) fn is_behind(&self, ticket: Ticket) -> bool {
+        ticket.queue == self.queue || self.seen[ticket.queue.index()] >= ticket.number
+    }
+
+    /// Has the stream wait, with all that is submitted from now on. Whether it had not done so already.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub(super) fn wait_for(&mut self, shared: &Shared, stream: Handle, moment: &Moment) -> Result<bool, Refusal> {
+        let Ticket { queue, number } = moment.ticket;
+        if self.seen[queue.index()] >= number {
+            return Ok(false);
+        }
+        // SAFETY: the stream and the event, which was recorded, are of this context.
+        let code = unsafe { (shared.driver.stream_wait)(stream, moment.event.handle(), 0) };
+        shared.answer("cuStreamWaitEvent", code)?;
+        self.seen[queue.index()] = number;
+        Ok(true)
+    }
+
+    /// The number of what was just submitted.
+    pub(super) fn count(&mut self) -> Ticket {
+        self.submitted += 1;
+        Ticket {
+            queue: self.queue,
+            number: self.submitted,
+        }
+    }
+
+    /// All that was submitted so far, counted.
+    pub(super) fn last(&self) -> Ticket {
+        Ticket {
+            queue: self.queue,
+            number: self.submitted,
+        }
+    }
+
+    /// A moment at or behind piece `number`, if that may not be done. The context is current.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub(super) fn moment(&mut self, shared: &Arc<Shared>, number: u64) -> Result<Option<Moment>, Refusal> {
+        if number <= self.done {
+            return Ok(None);
+        }
+        debug_assert!(
+            number <= self.submitted,
+            "{number} of {:?} was never submitted",
+            self.queue
+        );
+        let early = u64::from(omitted(Omission::EventOfTicket));
+        let first = self.marks.partition_point(|mark| mark.number + early < number);
+        if first == self.marks.len() && !self.add_mark(shared)? {
+            return Ok(None);
+        }
+        Ok(self.marks.get(first).map(|mark| Moment {
+            ticket: Ticket {
+                queue: self.queue,
+                number: mark.number,
+            },
+            event: Arc::clone(&mark.event),
+        }))
+    }
+
+    /// Records an event behind all that was submitted; false where there is nothing to record it in.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub(super) fn add_mark(&mut self, shared: &Arc<Shared>) -> Result<bool, Refusal> {
+        let Some(stream) = self.stream else { return Ok(false) };
+        if self.marks.len() >= MANY {
+            self.look(shared)?;
+        }
+        let event = shared.mark(stream)?;
+        self.marks.push_back(Mark {
+            number: self.submitted,
+            event,
+        });
+        Ok(true)
+    }
+
+    /// Whether all that was submitted is known to be done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.done == self.submitted
+    }
+
+    /// The stream is another from now on, which has waited for nothing.
+    pub(super) fn forget_seen(&mut self) {
+        self.seen = [0; QUEUES.len()];
+    }
+
+    /// How far it is. Where nobody has asked for the last piece yet, it gets its mark, so that who asks again finds it done.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub(super) fn done(&mut self, shared: &Arc<Shared>) -> Result<u64, Refusal> {
+        self.look(shared)?;
+        if self.marks.is_empty() && self.done < self.submitted {
+            self.add_mark(shared)?;
+        }
+        Ok(self.done)
+    }
+
+    /// Takes up marks that are done.
+    fn look(&mut self, shared: &Shared) -> Result<(), Refusal> {
+        while let Some(mark) = self.marks.front() {
+            // SAFETY: an event of this context.
+            match unsafe { (shared.driver.event_query)(mark.event.handle()) } {
+                SUCCESS => {}
+                NOT_READY if omitted(Omission::EventIsDone) => {}
+                NOT_READY => break,
+                code => return shared.answer("cuEventQuery", code),
+            }
+            self.done = mark.number;
+            self.marks.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Somebody has seen that a piece is done.
+    pub(super) fn note_done(&mut self, number: u64) {
+        if number > self.done {
+            self.done = number;
+            let over = self.marks.partition_point(|mark| mark.number <= number);
+            self.marks.drain(..over);
+        }
+    }
+}

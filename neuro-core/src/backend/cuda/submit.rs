@@ -1,0 +1,157 @@
+//! Handing work to streams, in order; and waiting for it.
+
+use smallvec::SmallVec;
+
+use super::driver::Handle;
+use super::line::{Line, Moment};
+use super::slabs::address;
+use super::{CudaDevice, Shared};
+use crate::backend::planted::{Omission, omitted};
+use crate::backend::raw::latest_of_others;
+use crate::backend::{OWN_QUEUES, Op, Queue, Refusal, Ticket};
+use crate::sync::global::{MutexGuard, lock};
+
+/// `CU_STREAM_NON_BLOCKING`: it does not wait for the default stream, nor that for it.
+const NON_BLOCKING: u32 = 1;
+
+impl Shared {
+    /// A stream for each own queue.
+    ///
+    /// # Errors
+    /// What the driver said; nothing is left then.
+    pub(super) fn make_streams(&self) -> Result<Vec<Handle>, Refusal> {
+        let _current = self.make_current()?;
+        let mut streams: Vec<Handle> = Vec::new();
+        for _ in OWN_QUEUES {
+            let mut stream = 0;
+            // SAFETY: there is room for a handle, and the context is current.
+            let code = unsafe { (self.driver.stream_create)(&mut stream, NON_BLOCKING) };
+            if let Err(refusal) = self.answer("cuStreamCreate", code) {
+                // SAFETY: of this context, and never used.
+                streams.iter().for_each(|&stream| unsafe {
+                    (self.driver.stream_destroy)(stream);
+                });
+                return Err(refusal);
+            }
+            streams.push(stream);
+        }
+        Ok(streams)
+    }
+}
+
+impl CudaDevice {
+    pub(super) fn line(&self, queue: Queue) -> MutexGuard<'_, Line> {
+        lock(&self.lines[queue.index()])
+    }
+
+    /// The moments that work of `queue` has to wait for. Its own line is not held.
+    fn moments_of(&self, queue: Queue, waits: &[Ticket]) -> Result<SmallVec<[Moment; 4]>, Refusal> {
+        let mut moments = SmallVec::new();
+        for wait in latest_of_others(queue, waits) {
+            if self.line(queue).is_behind(wait) || omitted(Omission::StreamWaits) {
+                continue;
+            }
+            moments.extend(self.line(wait.queue).moment(&self.shared, wait.number)?);
+        }
+        Ok(moments)
+    }
+
+    /// As [`RawCuda::with_stream`](crate::backend::raw_cuda::RawCuda::with_stream), where `work` may also fail, having submitted
+    /// nothing.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn in_stream<T>(
+        &self,
+        queue: Queue,
+        waits: &[Ticket],
+        work: impl FnOnce(Handle) -> Result<Option<T>, Refusal>,
+    ) -> Result<Option<(Ticket, T)>, Refusal> {
+        let _current = self.shared.make_current()?;
+        let moments = self.moments_of(queue, waits)?;
+        let mut line = self.line(queue);
+        let Some(stream) = line.stream else {
+            return Err(Refusal::Call {
+                call: "submit",
+                code: 0,
+                meaning: "the stream was closed".to_owned(),
+            });
+        };
+        let mut waited = false;
+        for moment in &moments {
+            waited |= line.wait_for(&self.shared, stream, moment)?;
+        }
+        let Some(said) = work(stream)? else { return Ok(None) };
+        let ticket = line.count();
+        if waited {
+            // What cannot be marked now will be when somebody asks.
+            let _ = line.add_mark(&self.shared);
+        }
+        Ok(Some((ticket, said)))
+    }
+
+    /// As [`Backend::submit`](crate::backend::Backend::submit).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn submit_ops(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
+        let work = |stream| {
+            for (at, op) in ops.iter().enumerate() {
+                // SAFETY: by contract the spans are live and the work is ordered.
+                if let Err(refusal) = unsafe { self.perform(stream, op) } {
+                    if at > 0 || matches!(op, Op::Copy { .. }) {
+                        // Pieces before this one are under way, and no ticket will tell when they are done.
+                        // SAFETY: a stream of this context.
+                        unsafe { (self.shared.driver.stream_synchronize)(stream) };
+                    }
+                    return Err(refusal);
+                }
+            }
+            Ok(Some(()))
+        };
+        // SAFETY: forwarded contract; a refusal leaves nothing under way.
+        let submitted = unsafe { self.in_stream(queue, waits, work) }?;
+        submitted.map(|(ticket, ())| ticket).ok_or(Refusal::NoMemory)
+    }
+
+    /// # Safety
+    /// As [`Backend::submit`](crate::backend::Backend::submit); the context is current.
+    unsafe fn perform(&self, stream: Handle, op: &Op) -> Result<(), Refusal> {
+        let Shared { driver, .. } = &*self.shared;
+        match *op {
+            Op::Fill { to, value } => {
+                // SAFETY: whole words of a live slab.
+                let code = unsafe { (driver.fill_u32)(address(to), value, (to.bytes / 4) as usize, stream) };
+                self.shared.answer("cuMemsetD32Async", code)
+            }
+            Op::Copy { from, to } => {
+                debug_assert_eq!(from.bytes, to.bytes);
+                self.slabs
+                    .pieces(address(to), address(from), to.bytes, |to, from, bytes| {
+                        // SAFETY: bytes of live slabs, which do not overlap.
+                        let code = unsafe { (driver.copy)(to, from, bytes, stream) };
+                        self.shared.answer("cuMemcpyAsync", code)
+                    })
+            }
+        }
+    }
+
+    /// As [`Backend::wait`](crate::backend::Backend::wait).
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn wait_for(&self, ticket: Ticket) -> Result<(), Refusal> {
+        let _current = self.shared.make_current()?;
+        let Some(moment) = self.line(ticket.queue).moment(&self.shared, ticket.number)? else {
+            return Ok(());
+        };
+        // SAFETY: an event of this context, which stays as it was recorded while this has it.
+        let code = unsafe { (self.shared.driver.event_synchronize)(moment.event.handle()) };
+        self.shared.answer("cuEventSynchronize", code)?;
+        self.line(ticket.queue).note_done(moment.ticket.number);
+        Ok(())
+    }
+}
