@@ -25,6 +25,9 @@ pub(crate) enum Omission {
     EventIsSpare,
     MarkOfGuest,
     GuestAfterGuest,
+    NoteElsewhere,
+    PeerWait,
+    PeerNote,
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! Handles are numbers here, so that this needs no bindings: what C calls `CUstream` or `CUfunction`, as an address.
 
 use std::ffi::{CStr, c_void};
+use std::sync::Arc;
 
-use super::{Queue, Refusal, Span, Ticket};
+use super::{Queue, Refusal, SlabId, Span, Ticket};
 
 /// What CUDA calls a device that is open. It stays valid until the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,13 @@ pub(crate) struct Launch<'a> {
     pub(crate) shared_bytes: u32,
     /// Where each parameter lies; as many as the kernel has, each as long as its type.
     pub(crate) params: &'a [*mut c_void],
+}
+
+/// An event that was recorded, and is not used for anything else as long as this lives.
+pub(crate) struct HeldEvent {
+    /// `CUevent`.
+    pub(crate) event: usize,
+    pub(crate) _keeper: Arc<dyn Send + Sync>,
 }
 
 /// The part of a device that only CUDA has.
@@ -114,4 +122,28 @@ pub(crate) trait RawCuda {
     /// # Safety
     /// The parameters are those of the kernel, and what it then uses is as [`Backend::submit`](super::Backend::submit) asks.
     unsafe fn launch(&self, stream: usize, launch: &Launch<'_>) -> Result<(), Refusal>;
+
+    /// Whether another device may copy to and from a slab: not where its memory is mapped for this device alone.
+    fn is_for_peers(&self, slab: SlabId) -> bool;
+
+    /// Events at or behind those tickets that may not be done.
+    ///
+    /// # Errors
+    /// What the driver said.
+    fn events_of(&self, waits: &[Ticket]) -> Result<Vec<HeldEvent>, Refusal>;
+
+    /// In a turn ([`with_stream`](Self::with_stream)): has the stream wait for an event of any device.
+    ///
+    /// # Errors
+    /// What the driver said.
+    fn wait_for_event(&self, stream: usize, event: &HeldEvent) -> Result<(), Refusal>;
+
+    /// In a turn: copies `bytes` bytes from the start of a span to an address of another device, which is not the host's.
+    ///
+    /// # Errors
+    /// What the driver said; nothing was submitted then.
+    ///
+    /// # Safety
+    /// Both are live memory, and used as [`Backend::submit`](super::Backend::submit) asks.
+    unsafe fn copy_to_peer(&self, stream: usize, from: Span, to: (Handles, u64), bytes: usize) -> Result<(), Refusal>;
 }

@@ -37,18 +37,19 @@
 //! # }
 //! ```
 
-use smallvec::SmallVec;
-
 use crate::backend;
 use crate::backend::raw::NotAdopted;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::pool::device::{DeviceBlock, engine_of, turn};
-use crate::rc::Arc;
+use crate::kernel::blocks::{block_of, blocks_of};
+use crate::pool::device::{engine_of, turn};
 use crate::tensor::DynTensor;
 
 pub use crate::backend::raw::{Adopt, GetInstanceProcAddr, Handles, QueueLock, QueueTurn, SemaphoreValue};
 pub use crate::pool::device::Access;
+
+/// For words.
+const KIND: &str = "a Vulkan device";
 
 /// Where a tensor lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,7 +94,7 @@ pub fn handles(device: Device) -> Result<Handles> {
 /// [`Error::InvalidArgument`] for a tensor that is not on a Vulkan device, [`Error::NotContiguous`] where a stride is negative.
 pub fn buffer(tensor: &DynTensor) -> Result<BufferView> {
     const OP: &str = "vulkan::buffer";
-    let block = block_of(OP, tensor)?;
+    let block = block_of(OP, KIND, tensor)?;
     let engine = block.engine();
     engine.check()?;
     let extent = tensor.geometry().extent();
@@ -145,25 +146,7 @@ pub unsafe fn with_queue<T, E: From<Error>>(
     work: impl FnOnce(&QueueTurn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     const OP: &str = "vulkan::with_queue";
-    let mut blocks: SmallVec<[(&DeviceBlock, Access); 4]> = SmallVec::new();
-    for &(tensor, access) in tensors {
-        let block = block_of(OP, tensor)?;
-        if access == Access::Write && tensor.is_readonly() {
-            return Err(Error::ReadOnly { op: OP }.into());
-        }
-        if let Some((first, _)) = blocks.first()
-            && !std::sync::Arc::ptr_eq(first.engine(), block.engine())
-        {
-            let (one, other) = (first.engine().device(), block.engine().device());
-            let what = format!("the tensors lie on {one} and on {other}; move them to one device first (to_device)");
-            return Err(Error::InvalidArgument { op: OP, what }.into());
-        }
-        blocks.push((block, access));
-    }
-    if blocks.is_empty() {
-        let what = "no tensor is named; name those that the work uses".to_owned();
-        return Err(Error::InvalidArgument { op: OP, what }.into());
-    }
+    let blocks = blocks_of(OP, KIND, tensors)?;
     // SAFETY: forwarded contract.
     unsafe { turn(&blocks, work) }
 }
@@ -208,16 +191,4 @@ pub unsafe fn adopt(device: Adopt) -> Result<Device> {
         },
     })?;
     Ok(Device::Vulkan(ordinal))
-}
-
-/// The block of a device that `tensor` lies in.
-fn block_of<'a>(op: &'static str, tensor: &'a DynTensor) -> Result<&'a DeviceBlock> {
-    let storage: &'a Arc<_> = tensor.storage();
-    storage.device_block().ok_or_else(|| Error::InvalidArgument {
-        op,
-        what: format!(
-            "the tensor lies on {}, and a Vulkan device is needed; move it first (to_device)",
-            tensor.device()
-        ),
-    })
 }

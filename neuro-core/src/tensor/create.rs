@@ -1,9 +1,11 @@
 //! New tensors: in the default pool, or in a given one.
 
 use super::{DynTensor, Scalar};
+use crate::backend::Queue;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
+use crate::pool::device::DevicePool;
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -28,6 +30,13 @@ impl DynTensor {
             tensor.settle();
         }
         Ok(tensor)
+    }
+
+    /// Elements that hold anything, in device memory that work of `queue` probably uses first.
+    pub(crate) fn on_queue(pool: &DevicePool, queue: Queue, shape: &[usize], dtype: DType) -> Result<Self> {
+        let geometry = Geometry::contiguous("empty", shape, dtype)?;
+        let block = pool.allocate(geometry.numel() * dtype.size(), 1, queue)?;
+        Ok(Self::of_block(block, geometry, dtype))
     }
 
     /// Elements of value 0 (false), in the default pool. Fresh memory of the system is zero already and is not touched.

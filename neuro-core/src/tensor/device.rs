@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
-use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock, Waits};
+use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock, Waits, copy_to_peer};
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -98,7 +98,7 @@ impl DynTensor {
 
     /// A contiguous copy in `pool`, on whatever device its memory is.
     ///
-    /// Between memory of one device the device copies; else the bytes go through the host. A view that is not contiguous is put in
+    /// Between memory of one device the device copies, and so it does between two CUDA devices; else the bytes go through the host. A view that is not contiguous is put in
     /// order on the host.
     ///
     /// # Errors
@@ -116,6 +116,13 @@ impl DynTensor {
             Some(from) if self.is_contiguous() && from.engine().device() == to.engine().device() => {
                 let block = to.allocate(bytes, 1, Queue::COMPUTE)?;
                 transfer::copy(Queue::COMPUTE, from, self.offset, &block, bytes)?;
+                block
+            }
+            Some(from) if self.is_contiguous() && from.engine().backend().cuda().is_some() => {
+                let block = to.allocate(bytes, 1, Queue::UPLOAD)?;
+                if !copy_to_peer(from, self.offset, &block, bytes)? {
+                    return self.download(from, MemoryPool::global())?.to_pool(pool);
+                }
                 block
             }
             Some(from) => return self.download(from, MemoryPool::global())?.to_pool(pool),

@@ -40,6 +40,8 @@ type Callback = Box<dyn FnOnce(Result<DynTensor>) + Send>;
 
 enum State {
     UnderWay(Vec<Callback>),
+    /// All of its work is, to a device where this is to be waited for.
+    Submitted(Waits, Vec<Callback>),
     Over(Result<DynTensor>),
 }
 
@@ -54,6 +56,31 @@ impl Transfer {
         loop {
             match &state.0 {
                 State::Over(result) => return result.clone(),
+                State::UnderWay(_) | State::Submitted(..) => {
+                    state = self
+                        .0
+                        .came
+                        .wait(state)
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Waits until all of its work is submitted: the device that does it, and what to wait for there. `None`: it has arrived.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(crate) fn wait_until_submitted(&self) -> Result<Option<(Device, Waits)>> {
+        self.check()?;
+        let mut state = lock(&self.0.state);
+        loop {
+            match &state.0 {
+                State::Over(result) => return result.clone().map(|_| None),
+                State::Submitted(waits, _) => {
+                    let device = self.0.engine.as_ref().map_or(Device::Cpu, |engine| engine.device());
+                    return Ok(Some((device, waits.clone())));
+                }
                 State::UnderWay(_) => {
                     state = self
                         .0
@@ -78,7 +105,7 @@ impl Transfer {
             return;
         }
         let result = match &mut lock(&self.0.state).0 {
-            State::UnderWay(callbacks) => {
+            State::UnderWay(callbacks) | State::Submitted(_, callbacks) => {
                 callbacks.push(Box::new(callback));
                 return;
             }
@@ -154,6 +181,17 @@ impl Promise {
         (Self(Some(std::sync::Arc::clone(&shared))), Transfer(shared))
     }
 
+    /// All of its work is submitted.
+    fn submitted(&self, waits: &Waits) {
+        let Some(shared) = &self.0 else { return };
+        let mut state = lock(&shared.state);
+        if let State::UnderWay(callbacks) = &mut state.0 {
+            state.0 = State::Submitted(waits.clone(), std::mem::take(callbacks));
+        }
+        drop(state);
+        shared.came.notify_all();
+    }
+
     fn keep(mut self, result: Result<DynTensor>) {
         self.tell(result);
     }
@@ -163,7 +201,7 @@ impl Promise {
         let mut state = lock(&shared.state);
         let asked = state.1 > 0;
         let callbacks = match &mut state.0 {
-            State::UnderWay(callbacks) => std::mem::take(callbacks),
+            State::UnderWay(callbacks) | State::Submitted(_, callbacks) => std::mem::take(callbacks),
             State::Over(_) => Vec::new(),
         };
         // From here on only those who asked have the tensor, so that who waited has it to himself if nobody else did.
@@ -236,6 +274,9 @@ impl DynTensor {
             let sent = source.send(&block);
             let tensor = Self::of_block(block, geometry, source.dtype);
             let until = tensor.under_way();
+            if sent.is_ok() {
+                promise.submitted(&until);
+            }
             let then = Box::new(move |landed: Result<()>| {
                 drop(source); // the device may have read it until now
                 promise.keep(sent.and(landed).map(|()| tensor));
@@ -271,6 +312,9 @@ impl DynTensor {
                 Ok(tensor) if tensor.device() == source.device() => tensor.under_way(),
                 _ => Waits::new(),
             };
+            if fetched.as_ref().is_ok_and(|tensor| tensor.device() == source.device()) {
+                promise.submitted(&until);
+            }
             let then = Box::new(move |landed: Result<()>| {
                 // On the host it has arrived; on another device that one is waited for.
                 promise.keep(fetched.and_then(|tensor| landed.and_then(|()| tensor.synchronize()).map(|()| tensor)));

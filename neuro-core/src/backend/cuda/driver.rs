@@ -128,7 +128,6 @@ driver! {
         device_uuid = "cuDeviceGetUuid_v2": fn(*mut [u8; 16], DeviceNumber);
         host_register = "cuMemHostRegister_v2": fn(*mut c_void, usize, c_uint);
         host_unregister = "cuMemHostUnregister": fn(*mut c_void);
-        host_address = "cuMemHostGetDevicePointer_v2": fn(*mut Address, *mut c_void, c_uint);
         peer_can_access = "cuDeviceCanAccessPeer": fn(*mut c_int, DeviceNumber, DeviceNumber);
         peer_enable = "cuCtxEnablePeerAccess": fn(Handle, c_uint);
         peer_copy = "cuMemcpyPeerAsync": fn(Address, Handle, Address, Handle, usize, Handle);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::driver::Handle;
 use crate::backend::Refusal;
+use crate::backend::planted::{Omission, omitted};
 use crate::sync::global::lock;
 
 /// `CU_EVENT_DISABLE_TIMING`: cheaper, and nobody asks for times.
@@ -56,6 +57,9 @@ impl Shared {
         // SAFETY: nobody else has the event (V1); the stream is of this context.
         let code = unsafe { (self.driver.event_record)(handle, stream) };
         self.answer("cuEventRecord", code)?;
+        if omitted(Omission::EventIsSpare) {
+            lock(&self.spare_events).push(handle);
+        }
         Ok(Arc::new(event))
     }
 }

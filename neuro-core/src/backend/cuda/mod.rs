@@ -6,7 +6,8 @@
 //! context    the device's context, current for one call            event      marks in streams, used again
 //! line       a queue as a stream, and how far it is                submit     work, in order
 //! slabs      memory, of the device and page-locked                 guest      streams of others
-//! raw        what it shows to others who speak CUDA                close      the end of it all
+//! raw        what it shows to others who speak CUDA                peer       copies to another device
+//! close      the end of it all
 //! ```
 //!
 //! Invariants:
@@ -28,6 +29,7 @@ mod event;
 mod guest;
 mod line;
 mod loader;
+mod peer;
 mod raw;
 mod refuse;
 mod slabs;
@@ -87,6 +89,8 @@ pub(crate) struct CudaDevice {
     slabs: Slabs,
     /// Held while a stream of somebody else is taken up or let go.
     opening: Mutex<()>,
+    /// Devices whose memory this one was told to reach, if it can.
+    peers: Mutex<Vec<DeviceNumber>>,
     is_shut: AtomicBool,
 }
 
@@ -155,6 +159,7 @@ impl CudaDevice {
             facts: found.facts,
             slabs: Slabs::default(),
             opening: Mutex::default(),
+            peers: Mutex::default(),
             is_shut: AtomicBool::new(false),
         })
     }

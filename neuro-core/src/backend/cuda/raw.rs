@@ -4,8 +4,8 @@ use std::ffi::{CStr, c_void};
 
 use super::CudaDevice;
 use super::slabs::address;
-use crate::backend::raw_cuda::{Handles, Launch, RawCuda};
-use crate::backend::{OWN_QUEUES, Queue, Refusal, Span, Ticket, life};
+use crate::backend::raw_cuda::{Handles, HeldEvent, Launch, RawCuda};
+use crate::backend::{OWN_QUEUES, Queue, Refusal, SlabId, Span, Ticket, life};
 
 /// Bytes of the driver's words on PTX that it refuses.
 const LOG_BYTES: usize = 8 << 10;
@@ -150,5 +150,23 @@ impl RawCuda for CudaDevice {
             )
         };
         self.shared.answer(CALL, code)
+    }
+
+    fn is_for_peers(&self, slab: SlabId) -> bool {
+        self.slabs.is_allocated(slab)
+    }
+
+    fn events_of(&self, waits: &[Ticket]) -> Result<Vec<HeldEvent>, Refusal> {
+        let _inside = self.shared.health.check()?;
+        self.held_events(waits)
+    }
+
+    fn wait_for_event(&self, stream: usize, event: &HeldEvent) -> Result<(), Refusal> {
+        self.shared.wait_for_held(stream, event)
+    }
+
+    unsafe fn copy_to_peer(&self, stream: usize, from: Span, to: (Handles, u64), bytes: usize) -> Result<(), Refusal> {
+        // SAFETY: forwarded contract.
+        unsafe { self.peer_copy(stream, from, to, bytes) }
     }
 }

@@ -126,6 +126,11 @@ impl Slabs {
         !table.is_empty()
     }
 
+    /// Whether it is memory that the device gave in one piece.
+    pub(super) fn is_allocated(&self, slab: SlabId) -> bool {
+        lock(&self.0).get(&slab).is_some_and(|held| held.kind == Kind::Device)
+    }
+
     /// Bytes of the device's own memory that the process has here.
     pub(super) fn device_bytes(&self) -> u64 {
         let table = lock(&self.0);

@@ -1,4 +1,59 @@
-//! What code that speaks CUDA needs to use tensors of a CUDA device where they lie.
+//! CUDA's own names for what tensors lie in, and code of yours that uses them there.
+//!
+//! Handles are numbers here, as C would cast them.
+//!
+//! - [`handles`]: device, context and streams of a device that this library opened; [`pointer`]: where a tensor lies.
+//! - [`Stream`]: a stream of yours, whose work is in order with everything else that is done with tensors.
 
+mod stream;
+
+use std::sync::Arc;
+
+use super::blocks::block_of;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::pool::device::{Engine, engine_of};
+use crate::tensor::DynTensor;
+
+pub use self::stream::Stream;
 pub use crate::backend::raw_cuda::Handles;
 pub use crate::pool::device::Access;
+
+/// What CUDA calls `device`, which is opened if it was not. The handles stay valid until the process ends, or [`shutdown`](crate::shutdown).
+///
+/// # Errors
+/// [`Error::Unavailable`] where there is no such device, [`Error::InvalidArgument`] where it is none of CUDA's.
+pub fn handles(device: Device) -> Result<Handles> {
+    const OP: &str = "cuda::handles";
+    let engine = engine_of_cuda(OP, device)?;
+    engine.check()?;
+    Ok(engine.backend().cuda().ok_or_else(|| not_cuda(OP, device))?.handles())
+}
+
+/// `CUdeviceptr` of element `[0, 0, …]`. It is good as long as a handle of the storage lives, and for work that was handed over with the
+/// tensor ([`Stream::submit`]).
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a tensor that is not on a CUDA device.
+pub fn pointer(tensor: &DynTensor) -> Result<u64> {
+    const OP: &str = "cuda::pointer";
+    let block = block_of(OP, stream::KIND, tensor)?;
+    let engine = block.engine();
+    engine.check()?;
+    let cuda = engine.backend().cuda().ok_or_else(|| not_cuda(OP, engine.device()))?;
+    Ok(cuda.address(block.part(tensor.offset_bytes(), 0)))
+}
+
+fn engine_of_cuda(op: &'static str, device: Device) -> Result<Arc<Engine>> {
+    match device {
+        Device::Cuda(_) => engine_of(device),
+        _ => Err(not_cuda(op, device)),
+    }
+}
+
+fn not_cuda(op: &'static str, device: Device) -> Error {
+    Error::InvalidArgument {
+        op,
+        what: format!("{device} is no CUDA device; name one, as cuda:0"),
+    }
+}

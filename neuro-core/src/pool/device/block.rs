@@ -11,6 +11,7 @@ use super::uses::{Access, Numbers, Uses, Waits};
 use super::{DevicePool, Engine};
 use crate::backend::planted::{Omission, omitted};
 use crate::backend::raw::QueueTurn;
+use crate::backend::raw_cuda::RawCuda;
 use crate::backend::{Op, Queue, Span, Ticket};
 use crate::error::{Error, Result};
 use crate::heap;
@@ -237,6 +238,60 @@ pub(crate) unsafe fn turn<T, E: From<Error>>(
             (ticket, _) => unreachable!("the device called the work once, and has {ticket:?}"),
         }
     })
+}
+
+/// Has somebody else hand work on blocks of one CUDA device to a queue of it, ordered as by [`submit`]: `work` is given the device, and the
+/// stream.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the device is none of CUDA's, [`Error::DeviceLost`]; then `work` was not called. Or what `work` says.
+///
+/// # Safety
+/// `work` does what [`RawCuda::with_stream`] asks for, where `Ok` means that it has submitted; and that uses bytes of these blocks, as it
+/// says.
+pub(crate) unsafe fn cuda_turn<T, E: From<Error>>(
+    queue: Queue,
+    blocks: &[(&DeviceBlock, Access)],
+    work: impl FnOnce(&dyn RawCuda, usize) -> Result<T, E>,
+) -> Result<T, E> {
+    in_order(queue, blocks, &[], |engine, waits| {
+        let Some(cuda) = engine.backend().cuda() else {
+            return Err(engine.not_cuda("cuda").into());
+        };
+        let mut work = Some(work);
+        let mut answer = None;
+        let mut once = |stream: usize| {
+            let said = work.take().map(|work| work(cuda, stream));
+            let submitted = matches!(said, Some(Ok(_)));
+            answer = said;
+            submitted
+        };
+        // SAFETY: forwarded contract; order and life are as in `submit`.
+        let ticket = unsafe { cuda.with_stream(queue, waits, &mut once) }.map_err(|refusal| engine.error(refusal))?;
+        match (ticket, answer) {
+            (Some(ticket), Some(Ok(answer))) => Ok((ticket, answer)),
+            (_, Some(Err(error))) => Err(error),
+            (ticket, _) => unreachable!("the device called the work once, and has {ticket:?}"),
+        }
+    })
+}
+
+/// Writes down that work uses a block which was not handed over here: up to the ticket that `so_far` gives.
+///
+/// # Errors
+/// [`Error::DeviceLost`] in a forked child; what `so_far` says.
+pub(crate) fn note_elsewhere(
+    block: &DeviceBlock,
+    access: Access,
+    so_far: impl FnOnce() -> Result<Ticket>,
+) -> Result<()> {
+    block.engine().check()?;
+    let mut uses = block.uses();
+    let ticket = so_far()?;
+    if !omitted(Omission::NoteElsewhere) {
+        uses.note_beside(ticket, access);
+    }
+    Ok(())
 }
 
 /// Gives `hand_over` what work of `queue` on blocks of one device waits for, `after` included, and writes down the ticket that comes

@@ -10,7 +10,7 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `ask.rs`: what else a pool is asked, and
+//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `peer.rs`: copies from device to device; `ask.rs`: what else a pool is asked, and
 //!   all pools together.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
@@ -24,6 +24,7 @@ mod engines;
 mod handle;
 mod import;
 mod lane;
+mod peer;
 mod place;
 mod region;
 mod ring;
@@ -48,7 +49,7 @@ use crate::ledger::{Counters, Usage};
 use crate::sync::global::{AtomicBool, Mutex, MutexGuard, lock};
 
 pub(crate) use self::ask::{Pools, lock_pools, pools};
-pub(crate) use self::block::{DeviceBlock, submit, turn};
+pub(crate) use self::block::{DeviceBlock, cuda_turn, note_elsewhere, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
@@ -58,6 +59,7 @@ pub(crate) use self::import::{
     release as release_imports,
 };
 pub(crate) use self::lane::{Landing, Way};
+pub(crate) use self::peer::copy_to_peer;
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;

@@ -82,6 +82,22 @@ impl Uses {
         }
     }
 
+    /// Writes down work of others, of which nobody here knows what it waits for: what was known stays so.
+    pub(crate) fn note_beside(&mut self, ticket: Ticket, access: Access) {
+        let before = self.written;
+        let mut reads = |ticket: Ticket| {
+            let read = &mut self.read[ticket.queue.index()];
+            *read = ticket.number.max(*read);
+        };
+        match access {
+            Access::Read => reads(ticket),
+            Access::Write => {
+                reads(before);
+                self.written = ticket;
+            }
+        }
+    }
+
     /// The last number of each queue that may still use the block.
     pub(crate) fn last(&self) -> Numbers {
         let mut last = self.read;
@@ -145,6 +161,12 @@ mod tests {
         assert_eq!(uses.last()[..3], [6, 3, 2]);
         assert_eq!(uses.waits_of_host(Access::Read).as_slice(), [ticket(upload, 3)]);
         assert_eq!(uses.waits_of_host(Access::Write).len(), 3);
+        let mut beside = uses;
+        beside.note_beside(ticket(Queue::COMPUTE, 9), Access::Read);
+        assert_eq!(beside.last()[..3], [9, 3, 2]);
+        beside.note_beside(ticket(download, 4), Access::Write);
+        assert_eq!(beside.last()[..3], [9, 3, 4], "what was known before stays");
+        assert_eq!(waits(&beside, compute, Access::Read), [(download, 4)]);
         uses.note(ticket(compute, 7), Access::Write);
         assert_eq!(waits(&uses, compute, Access::Write), []);
         assert_eq!(
