@@ -130,7 +130,7 @@ impl Engine {
     ///
     /// # Safety
     /// Nobody is inside, or comes in again ([`life`]).
-    pub(super) unsafe fn shut_down(&self) {
+    pub(crate) unsafe fn shut_down(&self) {
         let mapped = lock(&self.mapped).clone();
         // SAFETY: forwarded contract.
         unsafe { self.backend.shut_down(&mapped) };

@@ -78,6 +78,25 @@ pub(crate) fn import_refused(device: Device) -> Option<String> {
         .import_refused()
 }
 
+/// A device of a test that is known by its number as long as this lives.
+#[cfg(all(test, not(loom)))]
+pub(crate) struct Lent(Device);
+
+/// Has a device that a test has made be known by its number.
+#[cfg(all(test, not(loom)))]
+pub(crate) fn lend(engine: Arc<Engine>) -> Lent {
+    let device = engine.device();
+    lock(&ENGINES).push(engine);
+    Lent(device)
+}
+
+#[cfg(all(test, not(loom)))]
+impl Drop for Lent {
+    fn drop(&mut self) {
+        lock(&ENGINES).retain(|engine| engine.device() != self.0);
+    }
+}
+
 impl MemoryPool {
     /// A pool of `device`'s memory, whose blocks take at most `limit_bytes` (rounded down to 256) together. For the CPU it is
     /// [`MemoryPool::new`].
