@@ -34,7 +34,8 @@ impl Library {
     /// # Safety
     /// What the library does when it is loaded is harmless to this process.
     pub(crate) unsafe fn open(name: &Path, names: Names) -> Result<Self, String> {
-        let name = CString::new(name.as_os_str().as_bytes()).map_err(|_| "the name has a zero byte in it".to_owned())?;
+        let name =
+            CString::new(name.as_os_str().as_bytes()).map_err(|_| "the name has a zero byte in it".to_owned())?;
         let scope = match names {
             Names::Own => libc::RTLD_LOCAL,
             Names::Everybodys => libc::RTLD_GLOBAL,

@@ -295,6 +295,14 @@ impl Engine {
         }
     }
 
+    /// What the caller is told who wants of it what only CUDA has.
+    pub(crate) fn not_cuda(&self, op: &'static str) -> Error {
+        Error::Unavailable {
+            what: format!("{op} on {}", self.device),
+            reason: "only a CUDA device has it; move the tensor to one, as cuda:0, first".to_owned(),
+        }
+    }
+
     /// What the caller is told of a refusal; `NoMemory` is the pool's to tell.
     pub(crate) fn error(&self, refusal: Refusal) -> Error {
         let device = self.device;

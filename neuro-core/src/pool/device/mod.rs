@@ -42,14 +42,13 @@ use std::sync::Arc;
 
 use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
-use self::uses::Numbers;
 use super::scope::Scopes;
 use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
 use crate::sync::global::{AtomicBool, Mutex, MutexGuard, lock};
 
 pub(crate) use self::ask::{Pools, lock_pools, pools};
-pub(crate) use self::block::{DeviceBlock, submit, turn};
+pub(crate) use self::block::{DeviceBlock, cuda_turn, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 pub(crate) use self::engines::{engine_of, import_refused};
@@ -65,7 +64,7 @@ pub(crate) use self::planted::{Omission, omitted};
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;
-pub(crate) use self::uses::Waits;
+pub(crate) use self::uses::{Numbers, Waits};
 
 /// A pool of one device's memory. Lives as long as its owner, or a block of it.
 #[derive(Debug)]

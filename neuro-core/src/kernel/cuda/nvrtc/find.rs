@@ -17,12 +17,7 @@ use crate::sync::global::{Mutex, OnceLock, lock};
 pub(super) const VARIABLE: &str = "NEURO_NVRTC";
 
 /// Names of the library, newest first: of CUDA 13, 12, 11.2 to 11.8, and of what development packages install.
-const NAMES: [&str; 4] = [
-    "libnvrtc.so.13",
-    "libnvrtc.so.12",
-    "libnvrtc.so.11.2",
-    "libnvrtc.so",
-];
+const NAMES: [&str; 4] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2", "libnvrtc.so"];
 
 /// Where the toolkit is, if it is not on the loader's path.
 const TOOLKIT: [&str; 2] = ["/usr/local/cuda/lib64", "/opt/cuda/lib64"];
@@ -86,8 +81,16 @@ pub(super) fn search(names: &[&str], places: &[PathBuf]) -> std::result::Result<
         }
     }
     for place in places {
+        if !place.exists() {
+            tried.push(format!("{} (not there)", place.display()));
+            continue;
+        }
         let files: Vec<PathBuf> = if place.is_dir() {
-            NAMES.iter().map(|name| place.join(name)).filter(|file| file.exists()).collect()
+            NAMES
+                .iter()
+                .map(|name| place.join(name))
+                .filter(|file| file.exists())
+                .collect()
         } else {
             vec![place.clone()]
         };

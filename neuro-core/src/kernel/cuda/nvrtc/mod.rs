@@ -72,7 +72,10 @@ pub(super) fn compile_with_names(source: &str, name: &str, options: &[&str], wan
     let calls = find::calls()?;
     let source = c_string("the source", source)?;
     let c_name = c_string("its name", name)?;
-    let options: Vec<CString> = options.iter().map(|option| c_string("an option", option)).collect::<Result<_>>()?;
+    let options: Vec<CString> = options
+        .iter()
+        .map(|option| c_string("an option", option))
+        .collect::<Result<_>>()?;
     let wanted: Vec<CString> = wanted
         .iter()
         .map(|kernel| c_string("the name of a kernel", kernel))
@@ -89,7 +92,9 @@ pub(super) fn compile_with_names(source: &str, name: &str, options: &[&str], wan
         SUCCESS => {}
         COMPILATION => return Err(refused(format!("{name} does not compile:\n{log}"))),
         INVALID_OPTION => {
-            return Err(refused(format!("NVRTC does not take all of the options {options:?}:\n{log}")));
+            return Err(refused(format!(
+                "NVRTC does not take all of the options {options:?}:\n{log}"
+            )));
         }
         code => {
             return Err(Error::Unavailable {
@@ -178,7 +183,9 @@ impl Program {
         for kernel in wanted {
             let add = self.calls.add_name.ok_or_else(|| no_names(kernel))?;
             // SAFETY: the program is there and not compiled yet, and the string ends with a zero byte.
-            check(self.calls, "nvrtcAddNameExpression", unsafe { add(self.handle, kernel.as_ptr()) })?;
+            check(self.calls, "nvrtcAddNameExpression", unsafe {
+                add(self.handle, kernel.as_ptr())
+            })?;
         }
         Ok(())
     }
@@ -192,7 +199,10 @@ impl Program {
             check(self.calls, "nvrtcGetLoweredName", code)?;
             // SAFETY: a string of the program, which is there.
             let lowered = unsafe { CStr::from_ptr(text) };
-            Ok((kernel.to_string_lossy().into_owned(), lowered.to_string_lossy().into_owned()))
+            Ok((
+                kernel.to_string_lossy().into_owned(),
+                lowered.to_string_lossy().into_owned(),
+            ))
         };
         wanted.iter().map(lower).collect()
     }
@@ -217,7 +227,9 @@ impl Program {
 
     /// What the compiler said, if it can be had.
     fn log(&self) -> String {
-        let bytes = self.bytes("nvrtcGetProgramLog", self.calls.log_size, self.calls.log).unwrap_or_default();
+        let bytes = self
+            .bytes("nvrtcGetProgramLog", self.calls.log_size, self.calls.log)
+            .unwrap_or_default();
         let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).trim_end().to_owned()
     }
@@ -233,6 +245,7 @@ impl Drop for Program {
 fn no_names(kernel: &CStr) -> Error {
     Error::Unavailable {
         what: format!("{} by its C++ name", kernel.to_string_lossy()),
-        reason: "this NVRTC has no nvrtcAddNameExpression; use a newer one, or declare the kernel extern \"C\"".to_owned(),
+        reason: "this NVRTC has no nvrtcAddNameExpression; use a newer one, or declare the kernel extern \"C\""
+            .to_owned(),
     }
 }

@@ -35,7 +35,10 @@ fn what_the_compiler_says_is_in_the_error() {
         other => panic!("{other}"),
     };
     let what = said("__global__ void f() { nothing = 1; }", &[]);
-    assert!(what.contains("mine.cu(1)") && what.contains("\"nothing\" is undefined"), "{what}");
+    assert!(
+        what.contains("mine.cu(1)") && what.contains("\"nothing\" is undefined"),
+        "{what}"
+    );
     let what = said(DOUBLE, &["--gpu-architecture=sm_299"]);
     assert!(what.contains("sm_299"), "{what}");
     let what = said("int \0x;", &[]);
@@ -56,7 +59,10 @@ fn instances_of_templates_are_made_and_their_names_told() {
     let text = String::from_utf8(compiled.ptx).unwrap();
     assert_eq!(compiled.lowered.len(), 2);
     for ((asked, lowered), wanted) in compiled.lowered.iter().zip(&wanted) {
-        assert!(asked == wanted && text.contains(&format!(".entry {lowered}(")), "{lowered}");
+        assert!(
+            asked == wanted && text.contains(&format!(".entry {lowered}(")),
+            "{lowered}"
+        );
     }
     assert!(compile_with_names(source, "scale.cu", &[], &["absent<int>".to_owned()]).is_err());
 }
@@ -69,7 +75,9 @@ fn threads_compile_at_the_same_time() {
     std::thread::scope(|scope| {
         for number in 0..4 {
             scope.spawn(move || {
-                let source = DOUBLE.replace("2.0f", &format!("{number}.0f")).replace("twice", &format!("by{number}"));
+                let source = DOUBLE
+                    .replace("2.0f", &format!("{number}.0f"))
+                    .replace("twice", &format!("by{number}"));
                 let compiled = compile(&source, "by.cu", &["--gpu-architecture=compute_75"]).unwrap();
                 let text = String::from_utf8(compiled.ptx).unwrap();
                 assert!(text.contains(&format!(".entry by{number}(")));
