@@ -171,15 +171,15 @@ fn one(tokens: &[Token<'_>]) -> Result<Parameter, String> {
             // Of the pointer itself it says nothing to the caller.
             Token::Word("const") => constant |= stars == 0,
             Token::Word(word) if QUALIFIERS.contains(&word) => {}
+            Token::Word("struct" | "class" | "union" | "enum") => {
+                return Err("a structure; its layout is the compiler's to know".to_owned());
+            }
             Token::Word("std" | "cuda") if rest.peek() == Some(&Token::Mark(':')) => {}
             Token::Mark(':') if rest.next_if_eq(&Token::Mark(':')).is_some() => {}
             Token::Mark('*') if name.is_none() => stars += 1,
             Token::Word(word) if stars == 0 && goes_on(&words, word) => words.push(word),
             Token::Word(word) if name.is_none() && !word.starts_with(|first: char| first.is_ascii_digit()) => {
                 name = Some(word);
-            }
-            Token::Word("struct" | "class" | "union" | "enum") => {
-                return Err("a structure; its layout is the compiler's to know".to_owned());
             }
             Token::Mark('[') => return Err("an array; write it as a pointer, as float* x".to_owned()),
             Token::Mark('&') => return Err("a reference; a kernel is given numbers and pointers only".to_owned()),

@@ -2,6 +2,10 @@
 //!
 //! Without NVRTC what needs it says SKIPPED and passes; with `NEURO_REQUIRE_NVRTC` in the environment it fails instead.
 
+mod compiled;
+mod fake;
+mod launches;
+
 use std::sync::Once;
 
 use super::nvrtc_version;
