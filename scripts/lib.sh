@@ -75,6 +75,19 @@ require_vulkan() {
     [ -z "$missing" ] || die "the tests of Vulkan devices have to run here, and these are missing: $missing" "    apt-get install -y $missing"
 }
 
+# require_nvrtc: from here on tests find the compiler of CUDA C that is in .venv, and one that does not fails instead of being SKIPPED.
+# It needs no device. Where the caller has named another, that one.
+require_nvrtc() {
+    local found
+    export NEURO_REQUIRE_NVRTC=1
+    [ -z "${NEURO_NVRTC:-}" ] || return 0
+    # By what it holds: the folder's name has the version of CUDA in it.
+    found=$(find "$VENV"/lib/python3*/site-packages/nvidia -name 'libnvrtc.so.*' 2>/dev/null | sort | tail -n 1) || true
+    [ -n "$found" ] || die "the compiler of CUDA C is not in .venv" "    $PYTHON -m pip install -r requirements/test.txt"
+    NEURO_NVRTC=$(dirname "$found")
+    export NEURO_NVRTC
+}
+
 # skip WHAT WHY: a check that was not made. scripts/test.sh counts these lines.
 skip() { printf 'SKIPPED: %s: %s\n' "$1" "$2"; }
 

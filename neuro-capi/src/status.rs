@@ -126,6 +126,7 @@ fn code(error: &Error) -> neuro_status_t {
         Error::Corrupted { .. } => NEURO_CORRUPTED,
         Error::DeviceLost { .. } => NEURO_DEVICE_LOST,
         Error::Driver { .. } => NEURO_DRIVER,
+        Error::KernelArgument { why, .. } => code(why),
         // The core may gain variants before this file learns of them.
         _ => NEURO_UNSUPPORTED,
     }

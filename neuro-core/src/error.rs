@@ -134,6 +134,18 @@ pub enum Error {
         /// What it stands for.
         meaning: String,
     },
+    /// An argument of a kernel that does not go with its parameter.
+    #[error("kernel {kernel}: argument {position} ({parameter}): {why}")]
+    KernelArgument {
+        /// Name of the kernel.
+        kernel: String,
+        /// Which argument, from 1 on.
+        position: usize,
+        /// The parameter, as C declares it.
+        parameter: String,
+        /// What is wrong. What kind of error this is, is what kind that is.
+        why: Box<Error>,
+    },
     /// A view that is not contiguous where contiguous memory is needed.
     #[error(
         "{op}: the tensor is not contiguous (shape {shape:?}, strides {strides:?} elements); make a contiguous copy first"

@@ -20,6 +20,10 @@ static CORRUPTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// The Python exception for a core error.
 pub(crate) fn raise(error: Error) -> PyErr {
     let text = error.to_string();
+    let mut error = error;
+    while let Error::KernelArgument { why, .. } = error {
+        error = *why;
+    }
     match error {
         Error::OutOfMemory { .. } => ours(&OUT_OF_MEMORY, text),
         Error::Corrupted { .. } => ours(&CORRUPTED, text),

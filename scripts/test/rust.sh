@@ -4,5 +4,6 @@
 
 # Where the tests of Vulkan devices can run, they must: a skip would hide that they did not.
 require_vulkan
+require_nvrtc
 
 cargo test --locked --workspace

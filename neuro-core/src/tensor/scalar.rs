@@ -27,7 +27,7 @@ pub enum Scalar {
 
 /// The bytes of one element, in the machine's byte order.
 #[repr(align(16))]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     bytes: [u8; 16],
     len: usize,
 }
@@ -39,7 +39,7 @@ impl Pattern {
         Self { bytes, len: N }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
@@ -53,7 +53,7 @@ impl Scalar {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] where there is none.
-    pub(super) fn to_pattern(self, op: &'static str, dtype: DType) -> Result<Pattern> {
+    pub(crate) fn to_pattern(self, op: &'static str, dtype: DType) -> Result<Pattern> {
         macro_rules! integer {
             ($type:ty) => {
                 self.to_integer()

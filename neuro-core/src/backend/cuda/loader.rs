@@ -1,14 +1,15 @@
 //! The CUDA driver, opened at run time. Nothing is linked, and what was opened stays open.
 
-use std::ffi::{CStr, CString, c_void};
-use std::ptr::NonNull;
+use std::ffi::CString;
+use std::path::Path;
 
 use super::driver::Driver;
 use super::refuse;
+use crate::backend::host::library::{Library, Names};
 use crate::backend::life;
 use crate::sync::global::OnceLock;
 
-const LIBRARY: &CStr = c"libcuda.so.1";
+const LIBRARY: &str = "libcuda.so.1";
 const ADVICE: &str = "install the driver of your NVIDIA card (Debian: apt install nvidia-driver; in a container: start it with the \
      card's driver, as --gpus all does)";
 
@@ -23,16 +24,15 @@ pub(super) fn driver() -> Result<&'static Driver, String> {
     DRIVER.get_or_init(|| load(LIBRARY)).as_ref().map_err(Clone::clone)
 }
 
-fn load(library: &CStr) -> Result<Driver, String> {
-    let name = library.to_string_lossy();
-    // SAFETY: a name; the driver's constructors are made to run in any program.
-    let opened = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    if opened.is_null() {
-        return Err(format!("looked for the CUDA driver, {name}: {}; {ADVICE}", why_not()));
-    }
+fn load(library: &str) -> Result<Driver, String> {
+    // SAFETY: the driver's constructors are made to run in any program.
+    let opened = unsafe { Library::open(Path::new(library), Names::Own) }
+        .map_err(|why| format!("looked for the CUDA driver, {library}: {why}; {ADVICE}"))?;
+    let address_of = |symbol: &str| opened.address_of(&CString::new(symbol).ok()?);
     // SAFETY: the library is never closed, and its calls are documented to have these types.
-    let driver = unsafe { Driver::of(|symbol| address(opened, symbol)) };
-    let driver = driver.map_err(|symbol| format!("the CUDA driver {name} lacks {symbol}: it is too old; {ADVICE}"))?;
+    let driver = unsafe { Driver::of(address_of) };
+    let driver =
+        driver.map_err(|symbol| format!("the CUDA driver {library} lacks {symbol}: it is too old; {ADVICE}"))?;
     start(&driver)?;
     Ok(driver)
 }
@@ -58,30 +58,13 @@ pub(super) fn start(driver: &Driver) -> Result<(), String> {
     })
 }
 
-fn address(library: *mut c_void, symbol: &str) -> Option<NonNull<c_void>> {
-    let symbol = CString::new(symbol).ok()?;
-    // SAFETY: the library is open; a name.
-    NonNull::new(unsafe { libc::dlsym(library, symbol.as_ptr()) })
-}
-
-fn why_not() -> String {
-    // SAFETY: after a failure on this thread, which left its words for this thread; copied before anything else is asked.
-    unsafe {
-        let words = libc::dlerror();
-        if words.is_null() {
-            return "it is not there".to_owned();
-        }
-        CStr::from_ptr(words).to_string_lossy().into_owned()
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_missing_driver_is_named_with_what_to_do() {
-        let words = load(c"libcuda-that-is-not-there.so.1").unwrap_err();
+        let words = load("libcuda-that-is-not-there.so.1").unwrap_err();
         for part in [
             "libcuda-that-is-not-there.so.1",
             "install the driver of your NVIDIA card",
@@ -92,7 +75,7 @@ mod tests {
 
     #[test]
     fn another_library_is_too_old() {
-        let words = load(c"libc.so.6").unwrap_err();
+        let words = load("libc.so.6").unwrap_err();
         assert!(words.contains("lacks cuInit"), "{words}");
     }
 }

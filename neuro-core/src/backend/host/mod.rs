@@ -8,6 +8,7 @@
 
 #[cfg(all(test, not(loom)))]
 mod device;
+pub(crate) mod library;
 pub(crate) mod os;
 pub(crate) mod words;
 

@@ -4,8 +4,20 @@
 //!
 //! - [`handles`]: device, context and streams of a device that this library opened; [`pointer`]: where a tensor lies.
 //! - [`Stream`]: a stream of yours, whose work is in order with everything else that is done with tensors.
+//! - [`Module`], [`Function`]: kernels of yours, compiled here or loaded, and launched on tensors; [`Stream::launch`] does it on a stream of
+//!   yours.
 
+mod arguments;
+mod grid;
+mod launch;
+mod module;
+mod nvrtc;
+mod prototype;
+mod signature;
 mod stream;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -15,6 +27,12 @@ use crate::error::{Error, Result};
 use crate::pool::device::{Engine, engine_of};
 use crate::tensor::DynTensor;
 
+pub use self::arguments::Arg;
+pub use self::grid::Grid;
+pub use self::launch::Function;
+pub use self::module::{CompileOptions, Module};
+pub use self::nvrtc::{Compiled, add_nvrtc_path, compile, nvrtc_version};
+pub use self::signature::{Parameter, ParameterKind};
 pub use self::stream::Stream;
 pub use crate::backend::raw_cuda::Handles;
 pub use crate::pool::device::Access;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::engine_of_cuda;
+use super::{Arg, Function, Grid, engine_of_cuda};
 use crate::backend::raw_cuda::RawCuda;
 use crate::backend::{Queue, Refusal};
 use crate::device::Device;
@@ -101,7 +101,29 @@ impl Stream {
             self.check(OP, block)?;
         }
         // SAFETY: forwarded contract.
-        unsafe { cuda_turn(self.queue, &blocks, |_, stream| work(stream)) }
+        unsafe { cuda_turn(&self.engine, self.queue, &blocks, |_, stream| work(stream)) }.map(|(_, answer)| answer)
+    }
+
+    /// Runs a kernel as [`Function::launch`] does, but on this stream.
+    ///
+    /// # Errors
+    /// As there; [`Error::InvalidArgument`] where the kernel is of another device.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn launch(&self, function: &Function, grid: &Grid, arguments: &[Arg<'_>]) -> Result<()> {
+        if function.device() != self.device() {
+            return Err(Error::InvalidArgument {
+                op: "cuda::Stream::launch",
+                what: format!(
+                    "the kernel is of {}, and the stream of {}",
+                    function.device(),
+                    self.device()
+                ),
+            });
+        }
+        // SAFETY: forwarded contract.
+        unsafe { function.launch_to(self.queue, grid, arguments) }
     }
 
     /// Has all that is submitted to the stream from now on wait for what was submitted on `tensor`: for its writes, if that reads; for its

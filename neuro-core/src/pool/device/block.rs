@@ -240,23 +240,26 @@ pub(crate) unsafe fn turn<T, E: From<Error>>(
     })
 }
 
-/// Has somebody else hand work on blocks of one CUDA device to a queue of it, ordered as by [`submit`]: `work` is given the device, and the
-/// stream.
+/// Has somebody else hand work on blocks of a CUDA device to the stream of a queue, ordered as by [`submit`]. The work need not use a
+/// block. Also its ticket.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where the device is none of CUDA's, [`Error::DeviceLost`]; then `work` was not called. Or what `work` says.
+/// [`Error::Unavailable`] where the device is none of CUDA's, [`Error::DeviceLost`], [`Error::Driver`]; then `work` was not called. Or
+/// what `work` says.
 ///
 /// # Safety
-/// `work` does what [`RawCuda::with_stream`] asks for, where `Ok` means that it has submitted; and that uses bytes of these blocks, as it
-/// says.
+/// The blocks are of `engine`'s device. Where `work` returns `Ok`, all that it has submitted is on the stream that it is given, and uses
+/// bytes of these blocks, as it says, and other bytes only that nothing else uses, which stay until the work is done. Else it has
+/// submitted nothing.
 pub(crate) unsafe fn cuda_turn<T, E: From<Error>>(
+    engine: &Engine,
     queue: Queue,
     blocks: &[(&DeviceBlock, Access)],
     work: impl FnOnce(&dyn RawCuda, usize) -> Result<T, E>,
-) -> Result<T, E> {
-    in_order(queue, blocks, &[], |engine, waits| {
+) -> Result<(Ticket, T), E> {
+    in_order_on(engine, queue, blocks, &[], |engine, waits| {
         let Some(cuda) = engine.backend().cuda() else {
-            return Err(engine.not_cuda("cuda").into());
+            return Err(engine.not_cuda("a launch").into());
         };
         let mut work = Some(work);
         let mut answer = None;
@@ -269,7 +272,7 @@ pub(crate) unsafe fn cuda_turn<T, E: From<Error>>(
         // SAFETY: forwarded contract; order and life are as in `submit`.
         let ticket = unsafe { cuda.with_stream(queue, waits, &mut once) }.map_err(|refusal| engine.error(refusal))?;
         match (ticket, answer) {
-            (Some(ticket), Some(Ok(answer))) => Ok((ticket, answer)),
+            (Some(ticket), Some(Ok(answer))) => Ok((ticket, (ticket, answer))),
             (_, Some(Err(error))) => Err(error),
             (ticket, _) => unreachable!("the device called the work once, and has {ticket:?}"),
         }
@@ -294,8 +297,7 @@ pub(crate) fn note_elsewhere(
     Ok(())
 }
 
-/// Gives `hand_over` what work of `queue` on blocks of one device waits for, `after` included, and writes down the ticket that comes
-/// of it. Meanwhile nobody else uses the blocks.
+/// [`in_order_on`] the device of the blocks.
 fn in_order<T, E: From<Error>>(
     queue: Queue,
     blocks: &[(&DeviceBlock, Access)],
@@ -306,7 +308,18 @@ fn in_order<T, E: From<Error>>(
         let what = "no block is used".to_owned();
         return Err(Error::InvalidArgument { op: "submit", what }.into());
     };
-    let engine = first.engine();
+    in_order_on(first.engine(), queue, blocks, after, hand_over)
+}
+
+/// Gives `hand_over` what work of `queue` on blocks of `engine`'s device waits for, `after` included, and writes down the ticket that
+/// comes of it. Meanwhile nobody else uses the blocks.
+fn in_order_on<T, E: From<Error>>(
+    engine: &Engine,
+    queue: Queue,
+    blocks: &[(&DeviceBlock, Access)],
+    after: &[Ticket],
+    hand_over: impl FnOnce(&Engine, &[Ticket]) -> Result<(Ticket, T), E>,
+) -> Result<T, E> {
     engine.check()?;
     // In one order, so that two submissions do not wait for each other; and each block once, written if it is at all.
     let mut sorted: SmallVec<[(&DeviceBlock, Access); 4]> = blocks.iter().copied().collect();

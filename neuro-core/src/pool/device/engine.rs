@@ -295,7 +295,7 @@ impl Engine {
         }
     }
 
-    /// The same for CUDA.
+    /// What the caller is told who wants of it what only CUDA has.
     pub(crate) fn not_cuda(&self, op: &'static str) -> Error {
         Error::Unavailable {
             what: format!("{op} on {}", self.device),

@@ -42,7 +42,6 @@ use std::sync::Arc;
 
 use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
-use self::uses::Numbers;
 use super::scope::Scopes;
 use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
@@ -63,7 +62,7 @@ pub(crate) use self::peer::copy_to_peer;
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;
 pub use self::uses::Access;
-pub(crate) use self::uses::Waits;
+pub(crate) use self::uses::{Numbers, Waits};
 #[cfg(all(test, not(loom)))]
 pub(crate) use crate::backend::planted::without;
 pub(crate) use crate::backend::planted::{Omission, omitted};
