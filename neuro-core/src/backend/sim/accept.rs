@@ -74,7 +74,12 @@ impl State {
         };
         let end = span.offset + span.bytes;
         if end > held.memory.len() {
-            self.findings.push(format!("{event} uses {span:?} beyond its slab"));
+            let beyond = if end > held.memory.addresses() {
+                "beyond its slab"
+            } else {
+                "where nothing is mapped"
+            };
+            self.findings.push(format!("{event} uses {span:?} {beyond}"));
             return;
         }
         if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {

@@ -133,13 +133,22 @@ impl Shadow {
         self.stretches(range).for_each(|(_, bytes)| bytes.defined = false);
     }
 
-    /// A use that does not lie behind `clock`.
-    pub(super) fn unfinished(&self, clock: &Clock) -> Option<Event> {
-        let uses = self
-            .0
-            .values()
-            .flat_map(|bytes| bytes.written.iter().chain(&bytes.read));
-        uses.copied().find(|event| !clock.is_behind(*event))
+    /// Nobody has used these bytes yet.
+    pub(super) fn renew(&mut self, range: Range<u64>) {
+        for (_, bytes) in self.stretches(range) {
+            *bytes = Bytes {
+                end: bytes.end,
+                ..Bytes::default()
+            };
+        }
+    }
+
+    /// A use of these bytes that does not lie behind `clock`.
+    pub(super) fn unfinished(&mut self, range: Range<u64>, clock: &Clock) -> Option<Event> {
+        let mut uses = self
+            .stretches(range)
+            .flat_map(|(_, bytes)| bytes.written.iter().chain(&bytes.read));
+        uses.find(|event| !clock.is_behind(**event)).copied()
     }
 }
 
@@ -163,8 +172,11 @@ mod tests {
         let written = shadow.touch(5..6, Use::Write, event(2, 1), &seen).unwrap();
         assert!(written.contains("behind the read of upload #2"), "{written}");
         assert_eq!(shadow.touch(10..40, Use::Write, event(2, 2), &seen), None);
-        assert_eq!(shadow.unfinished(&Clock([1, 2, 2, 0])), None);
-        assert_eq!(shadow.unfinished(&Clock([1, 2, 1, 0])), Some(event(2, 2)));
+        assert_eq!(shadow.unfinished(0..100, &Clock([1, 2, 2, 0])), None);
+        assert_eq!(shadow.unfinished(0..100, &Clock([1, 2, 1, 0])), Some(event(2, 2)));
+        assert_eq!(shadow.unfinished(0..10, &Clock([1, 2, 1, 0])), None);
+        shadow.renew(10..40);
+        assert_eq!(shadow.unfinished(0..100, &Clock([1, 2, 1, 0])), None);
     }
 
     #[test]
