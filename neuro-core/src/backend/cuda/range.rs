@@ -233,3 +233,6 @@ impl Ranges for CudaDevice {
         left
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
