@@ -1,5 +1,7 @@
 //! Slabs of the simulated device that grow where they are. What is unmapped is gone: work that comes too late, or too early, is found.
 
+use std::time::Duration;
+
 use super::clock::Shadow;
 use super::memory::Memory;
 use super::{Held, Sim};
@@ -56,6 +58,8 @@ impl Ranges for Sim {
     }
 
     unsafe fn shorten(&self, slab: SlabId, to: u64) -> u64 {
+        // Time for other threads to take what is about to go, if they still can.
+        std::thread::sleep(Duration::from_micros(50));
         let mut state = self.state();
         state.calls.shorten += 1;
         let host = state.host;
