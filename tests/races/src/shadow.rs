@@ -199,6 +199,24 @@ impl Shadow {
             .flat_map(|bytes| bytes.written.iter().chain(&bytes.read));
         uses.copied().find(|event| !clock.is_behind(*event))
     }
+
+    /// The same of some of the bytes.
+    pub fn unfinished_in(&mut self, range: Range<u64>, clock: &Clock) -> Option<Event> {
+        let mut uses = self
+            .stretches(range)
+            .flat_map(|(_, bytes)| bytes.written.iter().chain(&bytes.read));
+        uses.find(|event| !clock.is_behind(**event)).copied()
+    }
+
+    /// Nobody has used these bytes yet.
+    pub fn renew(&mut self, range: Range<u64>) {
+        for (_, bytes) in self.stretches(range) {
+            *bytes = Bytes {
+                end: bytes.end,
+                ..Bytes::default()
+            };
+        }
+    }
 }
 
 #[cfg(test)]

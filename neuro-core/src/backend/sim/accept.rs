@@ -79,8 +79,12 @@ impl State {
         };
         let end = span.offset + span.bytes;
         if end > held.memory.len() {
-            self.findings
-                .push(format!("{} uses {span:?} beyond its slab", named(event)));
+            let beyond = if end > held.memory.addresses() {
+                "beyond its slab"
+            } else {
+                "where nothing is mapped"
+            };
+            self.findings.push(format!("{} uses {span:?} {beyond}", named(event)));
             return;
         }
         if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {

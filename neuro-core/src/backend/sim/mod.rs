@@ -9,6 +9,7 @@
 mod accept;
 mod memory;
 mod orders;
+mod range;
 mod raw;
 mod tests;
 
@@ -20,6 +21,7 @@ use races::{Clock, Event, Shadow, Use};
 
 use self::memory::Memory;
 use super::budget::Budget;
+use super::range::Ranges;
 use super::raw::RawVulkan;
 use super::{Backend, Facts, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::lock;
@@ -36,6 +38,8 @@ fn named(event: Event) -> String {
 #[derive(Debug)]
 pub(crate) struct Sim {
     facts: Facts,
+    /// What pieces of a range are multiples of; `None`: it has no ranges.
+    granularity: Option<u64>,
     state: Mutex<State>,
 }
 
@@ -67,6 +71,8 @@ pub(crate) struct Calls {
     pub(crate) submit: usize,
     pub(crate) wait: usize,
     pub(crate) import: usize,
+    pub(crate) extend: usize,
+    pub(crate) shorten: usize,
 }
 
 #[derive(Debug)]
@@ -74,6 +80,8 @@ struct Held {
     memory: Memory,
     reached: bool,
     shadow: Shadow,
+    /// What a range is mapped in multiples of; 0: it is none.
+    piece: u64,
 }
 
 /// A queue: what it has to do, how far it is, and the clock of each piece that may still be asked for.
@@ -99,6 +107,7 @@ impl Sim {
                 bind_alignment: 64,
                 identity: None,
             },
+            granularity: Some(64 << 10),
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
                 last_slab: 0,
@@ -182,24 +191,39 @@ impl State {
     fn perform(&mut self, op: &Op) {
         match op {
             Op::Fill { to, value } => {
-                if let Some(held) = self.slabs.get_mut(&to.slab) {
+                if let Some(held) = self.holding(to) {
                     let words = held.memory.bytes(to).chunks_exact_mut(4);
                     words.for_each(|word| word.copy_from_slice(&value.to_ne_bytes()));
                 }
             }
             Op::Copy { from, to } => {
-                let Some(bytes) = self
-                    .slabs
-                    .get_mut(&from.slab)
-                    .map(|held| held.memory.bytes(from).to_vec())
-                else {
-                    return; // given back too early, which has been found
+                let Some(bytes) = self.holding(from).map(|held| held.memory.bytes(from).to_vec()) else {
+                    return;
                 };
-                if let Some(held) = self.slabs.get_mut(&to.slab) {
+                if let Some(held) = self.holding(to) {
                     held.memory.bytes(to).copy_from_slice(&bytes);
                 }
             }
         }
+    }
+
+    /// The slab, if it is there with all of the span. Where not, it was given back too early, which has been found.
+    fn holding(&mut self, span: &Span) -> Option<&mut Held> {
+        let held = self.slabs.get_mut(&span.slab)?;
+        (span.offset + span.bytes <= held.memory.len()).then_some(held)
+    }
+
+    /// The device's memory counts so many bytes more, or is at its end. More than the budget is wrong.
+    fn take(&mut self, bytes: u64, kind: SlabKind) -> Result<(), Refusal> {
+        if bytes > self.limit.saturating_sub(self.used) {
+            return Err(Refusal::NoMemory);
+        }
+        self.used += bytes;
+        if kind == SlabKind::Device && self.budget.is_some_and(|budget| self.used > budget) {
+            let finding = format!("{} B are used, beyond the budget {:?}", self.used, self.budget);
+            self.findings.push(finding);
+        }
+        Ok(())
     }
 
     /// The host has seen that a ticket is done.
@@ -218,21 +242,16 @@ impl Backend for Sim {
     fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
         let mut state = self.state();
         state.refused("allocate")?;
-        let room = state.limit.saturating_sub(state.used).min(self.facts.max_slab_bytes);
-        if bytes > room {
+        if bytes > self.facts.max_slab_bytes {
             return Err(Refusal::NoMemory);
         }
         if kind == SlabKind::Exported {
             return Err(no_sharing("allocate"));
         }
-        state.calls.allocate += 1;
         let bytes = bytes.next_multiple_of(8);
+        state.take(bytes, kind)?;
+        state.calls.allocate += 1;
         state.last_slab += 1;
-        state.used += bytes;
-        if kind == SlabKind::Device && state.budget.is_some_and(|budget| state.used > budget) {
-            let finding = format!("{} B are used, beyond the budget {:?}", state.used, state.budget);
-            state.findings.push(finding);
-        }
         let id = SlabId(state.last_slab);
         let mut memory = Memory::new(bytes);
         let reached = kind != SlabKind::Device || state.visible;
@@ -243,6 +262,7 @@ impl Backend for Sim {
                 memory,
                 reached,
                 shadow: Shadow::new(bytes),
+                piece: 0,
             },
         );
         Ok(Slab { id, bytes, host })
@@ -259,6 +279,7 @@ impl Backend for Sim {
             reached: true,
             // The host has written it, or not, as it liked.
             shadow: Shadow::defined(bytes),
+            piece: 0,
         };
         state.slabs.insert(id, held);
         Ok(Slab {
@@ -284,10 +305,10 @@ impl Backend for Sim {
                 named(event)
             ));
         }
-        held.memory.mark_gone();
-        if let Memory::Own(_) = held.memory {
+        if !matches!(held.memory, Memory::Host(..)) {
             state.used -= held.memory.len();
         }
+        held.memory.mark_gone();
     }
 
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
@@ -327,6 +348,10 @@ impl Backend for Sim {
         let state = self.state();
         let used = state.used;
         state.budget.map(|bytes| Budget { bytes, used })
+    }
+
+    fn ranges(&self) -> Option<&dyn Ranges> {
+        self.granularity.map(|_| self as &dyn Ranges)
     }
 
     fn vulkan(&self) -> Option<&dyn RawVulkan> {
