@@ -2,12 +2,11 @@
 //!
 //! Work waits in its queue until somebody asks how far things are; then some queue whose turn it may be does one piece. So
 //! whatever the order is that only waits can forbid, some seed has it. Whether uses are ordered is not left to chance: see
-//! `clock.rs`. Memory that was just made, and that is given back, is filled with a mark.
+//! the crate `races`. Memory that was just made, and that is given back, is filled with a mark.
 //!
 //! Faults: memory ends at a limit, the n-th call is refused, the device is lost.
 
 mod accept;
-mod clock;
 mod memory;
 mod orders;
 mod raw;
@@ -17,12 +16,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
-use self::clock::{Clock, Event, HOST, Shadow, Use};
+use races::{Clock, Event, Shadow, Use};
+
 use self::memory::Memory;
 use super::budget::Budget;
 use super::raw::RawVulkan;
 use super::{Backend, Facts, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::lock;
+
+/// Number of the host among the actors of the race check; queues have theirs.
+const HOST: usize = OWN_QUEUES.len();
+const NAMES: [&str; HOST + 1] = ["compute", "upload", "download", "the host"];
+
+/// An event of the race check, in words.
+fn named(event: Event) -> String {
+    format!("{} #{}", NAMES[event.actor], event.count)
+}
 
 #[derive(Debug)]
 pub(crate) struct Sim {
@@ -269,8 +278,9 @@ impl Backend for Sim {
         };
         if let Some(event) = held.shadow.unfinished(&state.host) {
             state.findings.push(format!(
-                "slab {} is freed, and the host does not know that {event} is done",
-                slab.0
+                "slab {} is freed, and the host does not know that {} is done",
+                slab.0,
+                named(event)
             ));
         }
         held.memory.mark_gone();
@@ -324,8 +334,9 @@ impl Backend for Sim {
 
     fn host_uses(&self, span: Span, writes: bool) {
         let mut state = self.state();
-        state.host.0[HOST] += 1;
-        let (clock, count) = (state.host, state.host.0[HOST]);
+        let count = state.host.of(HOST) + 1;
+        state.host.set(HOST, count);
+        let clock = state.host.clone();
         let event = Event { actor: HOST, count };
         if state.slabs.get(&span.slab).is_some_and(|held| !held.reached) {
             state
