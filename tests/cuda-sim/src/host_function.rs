@@ -1,0 +1,34 @@
+//! Functions of the host that streams run: each on a thread of its own, as the driver has one for them.
+
+use races::Clock;
+
+use crate::protect;
+use crate::state::State;
+use crate::stream::HostFunction;
+
+impl State {
+    /// Starts a function for piece `number` of `stream`, which goes on when it has returned.
+    pub(crate) fn run_for_stream(
+        &mut self,
+        stream: u32,
+        number: u64,
+        clock: Clock,
+        HostFunction { function, argument }: HostFunction,
+    ) {
+        self.running += 1;
+        let world = self.me.clone();
+        std::thread::spawn(move || {
+            protect::set_host_function_clock(&clock);
+            // SAFETY: whoever submitted it promised that it may be called with this argument, from any thread.
+            unsafe { function(std::ptr::with_exposed_provenance_mut(argument)) };
+            protect::set_host_function_clock(std::ptr::null());
+            if let Some(world) = world.upgrade() {
+                let mut state = world.lock();
+                state.running -= 1;
+                state.finish(stream, number);
+                drop(state);
+                world.wake();
+            }
+        });
+    }
+}
