@@ -10,11 +10,7 @@ const PROGRAM: &str = "NEURO_CUDA_SIM_TEST_PROGRAM";
 /// The library that cargo has made beside this test.
 fn library() -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("it lies in a folder of the target");
-    folder.join("libcuda_sim.so")
+    test.with_file_name("libcuda_sim.so")
 }
 
 /// The call of that name.
