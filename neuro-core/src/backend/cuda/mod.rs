@@ -35,6 +35,8 @@ mod raw;
 mod refuse;
 mod slabs;
 mod submit;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

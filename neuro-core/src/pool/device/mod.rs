@@ -54,6 +54,8 @@ pub(crate) use self::ask::{Pools, lock_pools, pools};
 pub(crate) use self::block::{DeviceBlock, cuda_turn, note_elsewhere, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
+#[cfg(all(test, not(loom)))]
+pub(crate) use self::engines::{Lent, lend};
 pub(crate) use self::engines::{engine_of, import_refused};
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
