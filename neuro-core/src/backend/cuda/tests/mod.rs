@@ -19,6 +19,7 @@ impl CudaDevice {
     }
 
     pub(super) fn simulated_with(driver: &'static Driver, ordinal: u32) -> Result<&'static Self, String> {
+        loader::start(driver)?;
         Self::make(driver, ordinal).map(|device| &*Box::leak(Box::new(device)))
     }
 }
