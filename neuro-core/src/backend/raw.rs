@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_void};
 
 use smallvec::SmallVec;
 
-use super::{OWN_QUEUES, Queue, Refusal, SlabId, Ticket};
+use super::{QUEUES, Queue, Refusal, SlabId, Ticket};
 
 /// `PFN_vkGetInstanceProcAddr`, of which all other functions of Vulkan can be had.
 pub type GetInstanceProcAddr =
@@ -143,11 +143,11 @@ pub(crate) trait RawVulkan {
     not(feature = "vulkan"),
     allow(dead_code, reason = "a build without devices submits nothing")
 )]
-pub(crate) fn latest_of_others(own: Queue, waits: &[Ticket]) -> SmallVec<[Ticket; OWN_QUEUES.len()]> {
+pub(crate) fn latest_of_others(own: Queue, waits: &[Ticket]) -> SmallVec<[Ticket; 4]> {
     let latest = |queue: Queue| {
         let tickets = waits.iter().filter(|wait| wait.queue == queue && queue != own);
         let number = tickets.map(|wait| wait.number).max()?;
         Some(Ticket { queue, number })
     };
-    OWN_QUEUES.into_iter().filter_map(latest).collect()
+    QUEUES.into_iter().filter_map(latest).collect()
 }
