@@ -64,3 +64,37 @@ impl Drop for Arena {
         unsafe { libc::munmap(start, BYTES as usize) };
     }
 }
+
+/// Page-locked memory that was given back: nobody gets its addresses for a while, and who touches it is stopped.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    range: Range<u64>,
+    region: Option<table::Region>,
+}
+
+impl Closed {
+    /// Takes the place of memory that the driver has mapped, and that goes.
+    pub(crate) fn new(address: u64, bytes: u64, world: u32) -> Option<Self> {
+        let start = std::ptr::with_exposed_provenance_mut(address as usize);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let bytes = bytes.next_multiple_of(crate::protect::page());
+        // SAFETY: in the place of what was mapped for a piece that is given back.
+        let closed = unsafe { libc::mmap(start, bytes as usize, libc::PROT_NONE, flags, -1, 0) };
+        let range = address..address + bytes;
+        (closed != libc::MAP_FAILED).then(|| Self {
+            region: table::add_region(&range, world, table::Kind::Closed),
+            range,
+        })
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if let Some(region) = self.region.take() {
+            table::remove_region(region);
+        }
+        let start = std::ptr::with_exposed_provenance_mut(self.range.start as usize);
+        // SAFETY: mapped by `new`, and nothing lies in it.
+        unsafe { libc::munmap(start, (self.range.end - self.range.start) as usize) };
+    }
+}

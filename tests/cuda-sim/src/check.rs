@@ -102,15 +102,14 @@ impl State {
             if part.kind.is_host() {
                 let start = piece.address + part.offset;
                 let guarded = piece.guarded && self.protect;
-                self.protect_in_flight(start..start + part.bytes, event, writes, guarded);
+                if guarded {
+                    self.protect_in_flight(start..start + part.bytes, event, writes);
+                }
             }
         }
     }
 
-    fn protect_in_flight(&mut self, bytes: Range<u64>, event: Event, writes: bool, guarded: bool) {
-        if !guarded {
-            return;
-        }
+    fn protect_in_flight(&mut self, bytes: Range<u64>, event: Event, writes: bool) {
         let place = table::add_in_flight(InFlight {
             start: bytes.start,
             end: bytes.end,
@@ -122,12 +121,19 @@ impl State {
         if place.is_some() {
             self.cover.add(&bytes, writes);
         }
-        self.actors[event.actor].in_flight.push_back(HostUse {
-            count: event.count,
-            bytes,
-            writes,
-            place,
-        });
+        let in_flight = &mut self.actors[event.actor].in_flight;
+        // What a kernel uses is known when it runs, which is later than its submission.
+        let at = in_flight.partition_point(|other| other.count <= event.count);
+        let count = event.count;
+        in_flight.insert(
+            at,
+            HostUse {
+                count,
+                bytes,
+                writes,
+                place,
+            },
+        );
     }
 }
 

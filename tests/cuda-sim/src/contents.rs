@@ -83,6 +83,24 @@ pub(crate) fn host_write(address: u64, from: &[u8]) -> bool {
     memory().is_some_and(|memory| memory.write_all_at(from, address).is_ok())
 }
 
+/// Writes memory of the host that nothing protects, in the plain way, which tools that watch memory understand; false where there is
+/// none.
+///
+/// # Safety
+/// What is there may be overwritten.
+pub(crate) unsafe fn host_write_plainly(address: u64, from: &[u8]) -> bool {
+    let mut was = vec![0; from.len()];
+    if !host_read(address, &mut was) {
+        return false;
+    }
+    // SAFETY: memory is there, as was just seen; forwarded contract.
+    unsafe {
+        let to = std::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+        std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -192,6 +192,7 @@ impl State {
                         access: 0,
                     };
                     self.touch(&call, &[part], how, event, clock);
+                    self.note_use(&[part], event, how == Use::Write);
                 }
             }
         }

@@ -102,7 +102,8 @@ impl State {
             };
             fine &= match to {
                 End::Known(parts) => self.space.write(parts, at, part),
-                End::Pageable(address) => contents::host_write(address + at, part),
+                // SAFETY: the contract of the copy: it writes there, and the call waits for it.
+                End::Pageable(address) => unsafe { contents::host_write_plainly(address + at, part) },
                 End::Bytes(_) => return,
             };
             at += len as u64;

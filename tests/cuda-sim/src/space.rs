@@ -4,13 +4,13 @@
 //! - S1: maps do not overlap; each lies within its piece.
 //! - S2: a piece of the host is seen at its own address, by every device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use races::{Clock, Event, Shadow};
 use smallvec::SmallVec;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Closed};
 use crate::contents::{self, Contents, GONE};
 use crate::protect::table;
 
@@ -176,7 +176,11 @@ pub(crate) struct Space {
     pub(crate) ranges: BTreeMap<u64, u64>,
     /// Of each device, and the last one for ranges: made when they are needed.
     pub(crate) arenas: BTreeMap<u32, Arena>,
+    closed: VecDeque<Closed>,
 }
+
+/// How many pieces of page-locked memory stay closed.
+const MANY_CLOSED: usize = 64;
 
 /// What is remembered of memory that was given back.
 const MANY_GONE: usize = 4096;
@@ -233,6 +237,21 @@ impl Space {
             self.gone.pop_first();
         }
         self.gone.insert(address, (address + bytes, words));
+    }
+
+    /// Page-locked memory of the driver's own goes.
+    pub(crate) fn close(&mut self, mut piece: Piece, world: u32) {
+        if let Some(region) = piece.region.take() {
+            table::remove_region(region);
+        }
+        if let Some(closed) = Closed::new(piece.address, piece.bytes, world) {
+            // It is unmapped as what takes its place.
+            piece.kind = Kind::Registered;
+            self.closed.push_back(closed);
+        }
+        if self.closed.len() > MANY_CLOSED {
+            self.closed.pop_front();
+        }
     }
 
     /// The map that begins at `address`.

@@ -35,6 +35,10 @@ impl Locked<'_> {
         self.calls.pinned_bytes -= gone.bytes;
         let bytes = gone.address..gone.address + gone.bytes;
         self.let_host_go(&bytes);
+        if kind == Kind::Host {
+            let world = self.world;
+            self.space.close(gone, world);
+        }
         Ok(())
     }
 }

@@ -82,6 +82,9 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
             }
         }
         Some((Kind::Device, _)) => say(b"cuda-sim: the host follows a pointer of a device\n"),
+        Some((Kind::Closed, _)) => {
+            say(b"cuda-sim: use after free: the host touches page-locked memory that was given back\n")
+        }
         None => {}
     }
     hand_on(signal, info, context);

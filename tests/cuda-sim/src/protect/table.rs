@@ -10,6 +10,8 @@ pub(crate) enum Kind {
     Pinned,
     /// Addresses of a device.
     Device,
+    /// Page-locked memory that was given back.
+    Closed,
 }
 
 #[derive(Clone, Copy, Debug)]
