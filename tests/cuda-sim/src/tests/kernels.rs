@@ -35,6 +35,30 @@ const ADD_ONE: &str = "
 }
 ";
 
+/// `fresh(ignored, to)`: each thread writes a number, reads it, and writes the next one.
+const FRESH: &str = "
+.version 7.5
+.target sm_75
+.address_size 64
+.visible .entry fresh(
+	.param .u64 fresh_param_0,
+	.param .u64 fresh_param_1
+)
+{
+	.reg .b32 	%r<8>;
+	.reg .b64 	%rd<8>;
+	ld.param.u64 	%rd1, [fresh_param_1];
+	mov.u32 	%r1, %tid.x;
+	mul.wide.s32 	%rd2, %r1, 4;
+	add.s64 	%rd3, %rd1, %rd2;
+	st.global.u32 	[%rd3], %r1;
+	ld.global.u32 	%r2, [%rd3];
+	add.s32 	%r3, %r2, 1;
+	st.global.u32 	[%rd3], %r3;
+	ret;
+}
+";
+
 fn load(image: &str) -> Result<usize, u32> {
     let (mut module, text) = (0, CString::new(image).unwrap());
     let none = std::ptr::null::<c_void>();
@@ -130,6 +154,17 @@ fn what_a_kernel_reads_and_nobody_wrote_is_found() {
         "cuLaunchKernel of add_one",
         "reads bytes 508..512, which nobody has written",
     ]);
+}
+
+/// What a launch has written itself it may read.
+#[test]
+fn a_kernel_reads_what_it_has_written() {
+    let session = Session::new(5);
+    let fresh = function(load(FRESH).unwrap(), "fresh").unwrap();
+    let (a, stream) = (alloc(BYTES), stream());
+    assert_eq!(launch(fresh, [1, 1, 1, 128, 1, 1], stream, 0, a), SUCCESS);
+    assert_eq!(bytes_of(a + 40, 4, stream), [11, 0, 0, 0]);
+    session.is_clean();
 }
 
 /// What a kernel was given counts as used, whether or not it uses it.

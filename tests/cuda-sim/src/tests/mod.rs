@@ -9,5 +9,6 @@ mod life;
 mod memory;
 mod order;
 mod peers;
+mod programs;
 mod protect;
 mod ranges;
