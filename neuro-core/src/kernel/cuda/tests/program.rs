@@ -200,9 +200,9 @@ impl<'a> Actor<'a> {
             return;
         };
         let sent = source.to_pool(&self.pools.device[self.random.below(2)]);
-        // The caller may do what he likes with it now.
-        source.as_mut_slice::<u32>().unwrap().fill(0xdead_beef);
         if let Some(tensor) = self.ok("to_pool", sent) {
+            // The caller may do what he likes with it now.
+            source.as_mut_slice::<u32>().unwrap().fill(0xdead_beef);
             self.hold(tensor, holds);
         }
     }
