@@ -1,6 +1,6 @@
 //! What happens when work is submitted: it is put behind what it waits for, and each use is looked at.
 
-use super::State;
+use super::{State, locked};
 use super::clock::{Clock, Event, Use};
 use crate::backend::{Op, Queue, Span, Ticket};
 
@@ -67,6 +67,13 @@ impl State {
 
     /// Bytes are used: what is wrong with that is written down.
     pub(super) fn touch(&mut self, span: Span, how: Use, event: Event, clock: &Clock) {
+        let addresses = locked::addresses(&span);
+        if self.locked.is_some_and(|locked| locked.has(addresses.clone())) {
+            if let Some(finding) = self.host_memory.touch(addresses, how, event, clock) {
+                self.findings.push(format!("host memory: {finding}"));
+            }
+            return;
+        }
         let Some(held) = self.slabs.get_mut(&span.slab) else {
             self.findings
                 .push(format!("{event} uses slab {}, which is not there", span.slab.0));

@@ -133,6 +133,17 @@ impl Shadow {
         self.stretches(range).for_each(|(_, bytes)| bytes.defined = false);
     }
 
+    /// `range` goes: a use of it that does not lie behind `clock`. Whoever has the bytes next knows nothing of what was before.
+    pub(super) fn retire(&mut self, range: Range<u64>, clock: &Clock) -> Option<Event> {
+        let mut found = None;
+        for (_, bytes) in self.stretches(range) {
+            let mut uses = bytes.written.iter().chain(&bytes.read).copied();
+            found = found.or_else(|| uses.find(|event| !clock.is_behind(*event)));
+            (bytes.written, bytes.read) = (None, Vec::new());
+        }
+        found
+    }
+
     /// A use that does not lie behind `clock`.
     pub(super) fn unfinished(&self, clock: &Clock) -> Option<Event> {
         let uses = self

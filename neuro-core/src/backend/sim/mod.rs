@@ -8,6 +8,7 @@
 
 mod accept;
 mod clock;
+mod locked;
 mod memory;
 mod orders;
 mod raw;
@@ -18,6 +19,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
 use self::clock::{Clock, Event, HOST, Shadow, Use};
+pub(crate) use self::locked::Locked;
 use self::memory::Memory;
 use super::budget::Budget;
 use super::raw::RawVulkan;
@@ -27,6 +29,8 @@ use crate::sync::global::lock;
 #[derive(Debug)]
 pub(crate) struct Sim {
     facts: Facts,
+    /// Its driver, if that locks memory of the host for all its devices.
+    locked: Option<&'static Locked>,
     state: Mutex<State>,
 }
 
@@ -45,6 +49,9 @@ struct State {
     /// Calls until one is refused; `None`: none is.
     fail_in: Option<u32>,
     lost: bool,
+    locked: Option<&'static Locked>,
+    /// Of memory that is locked, by its address.
+    host_memory: Shadow,
     /// Whether the host reaches the device's own memory.
     visible: bool,
     calls: Calls,
@@ -90,6 +97,7 @@ impl Sim {
                 bind_alignment: 64,
                 identity: None,
             },
+            locked: None,
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
                 last_slab: 0,
@@ -102,6 +110,8 @@ impl Sim {
                 findings: Vec::new(),
                 fail_in: None,
                 lost: false,
+                locked: None,
+                host_memory: Shadow::defined(u64::MAX),
                 visible: false,
                 calls: Calls::default(),
             }),
@@ -173,24 +183,33 @@ impl State {
     fn perform(&mut self, op: &Op) {
         match op {
             Op::Fill { to, value } => {
-                if let Some(held) = self.slabs.get_mut(&to.slab) {
-                    let words = held.memory.bytes(to).chunks_exact_mut(4);
+                if let Some(bytes) = self.bytes_of(to) {
+                    let words = bytes.chunks_exact_mut(4);
                     words.for_each(|word| word.copy_from_slice(&value.to_ne_bytes()));
                 }
             }
             Op::Copy { from, to } => {
-                let Some(bytes) = self
-                    .slabs
-                    .get_mut(&from.slab)
-                    .map(|held| held.memory.bytes(from).to_vec())
-                else {
+                let Some(bytes) = self.bytes_of(from).map(|bytes| bytes.to_vec()) else {
                     return; // given back too early, which has been found
                 };
-                if let Some(held) = self.slabs.get_mut(&to.slab) {
-                    held.memory.bytes(to).copy_from_slice(&bytes);
+                if let Some(to) = self.bytes_of(to) {
+                    to.copy_from_slice(&bytes);
                 }
             }
         }
+    }
+
+    /// The bytes of a span, if they are there.
+    fn bytes_of(&mut self, span: &Span) -> Option<&mut [u8]> {
+        if let Some(held) = self.slabs.get_mut(&span.slab) {
+            return Some(held.memory.bytes(span));
+        }
+        let addresses = locked::addresses(span);
+        self.locked?.has(addresses.clone()).then(|| {
+            let start = std::ptr::with_exposed_provenance_mut(addresses.start as usize);
+            // SAFETY: locked memory stays as it is mapped, and the host writes it only while tests have no work under way there.
+            unsafe { std::slice::from_raw_parts_mut(start, span.bytes as usize) }
+        })
     }
 
     /// The host has seen that a ticket is done.
@@ -243,6 +262,11 @@ impl Backend for Sim {
         let mut state = self.state();
         state.refused("import_host")?;
         state.calls.import += 1;
+        if let Some(locked) = self.locked {
+            drop(state);
+            let _ = memory.as_ptr().expose_provenance();
+            return locked.lock_in_place(memory, bytes);
+        }
         state.last_slab += 1;
         let id = SlabId(state.last_slab);
         let held = Held {
@@ -259,9 +283,16 @@ impl Backend for Sim {
         })
     }
 
+    fn import_domain(&self) -> Option<usize> {
+        self.locked.map(|locked| std::ptr::from_ref(locked).addr())
+    }
+
     unsafe fn free(&self, slab: SlabId) {
+        self.state().calls.free += 1;
+        if self.locked.is_some_and(|locked| locked.unlock(slab)) {
+            return;
+        }
         let mut state = self.state();
-        state.calls.free += 1;
         let Some(mut held) = state.slabs.remove(&slab) else {
             state
                 .findings
