@@ -105,7 +105,9 @@ impl State {
         }
         pool.gpu_reached.store(true, Ordering::Relaxed);
         let regions = self.regions.iter_mut();
-        regions.flat_map(|region| region.mark_locked(&(0..usize::MAX))).collect()
+        regions
+            .flat_map(|region| region.mark_locked(&(0..usize::MAX)))
+            .collect()
     }
 
     fn clear_locked(&mut self, pieces: &[Piece]) {
@@ -125,7 +127,11 @@ impl State {
         if self.committed.current.saturating_sub(self.counters.allocated.current) <= keep {
             return Vec::new();
         }
-        let mut free: Vec<Range<usize>> = self.regions.iter().flat_map(super::region::Region::free_addresses).collect();
+        let mut free: Vec<Range<usize>> = self
+            .regions
+            .iter()
+            .flat_map(super::region::Region::free_addresses)
+            .collect();
         free.sort_unstable_by_key(|free| free.start);
         let is_free = |addresses: &Range<usize>| {
             let at = free.partition_point(|free| free.start <= addresses.start);

@@ -1,7 +1,7 @@
 //! What happens when work is submitted: it is put behind what it waits for, and each use is looked at.
 
-use super::{State, locked};
 use super::clock::{Clock, Event, Use};
+use super::{State, locked};
 use crate::backend::{Op, Queue, Span, Ticket};
 
 impl State {

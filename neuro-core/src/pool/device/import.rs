@@ -141,7 +141,10 @@ impl Table {
     fn take_unused(&mut self, may_go: impl Fn(usize, &Entry) -> bool) -> Vec<Arc<Import>> {
         let mut gone = Vec::new();
         self.0.retain(|key, entry| {
-            let unused = entry.import.as_ref().is_some_and(|import| Arc::strong_count(import) == 1);
+            let unused = entry
+                .import
+                .as_ref()
+                .is_some_and(|import| Arc::strong_count(import) == 1);
             let goes = unused && may_go(key.1, entry);
             if goes {
                 gone.extend(entry.import.take());

@@ -36,7 +36,9 @@ fn machine(seed: u64) -> Machine {
 
 impl Machine {
     fn near(&self) -> MemoryPool {
-        MemoryPool::unlimited().with_gpu_support(true).locked_by(&self.engines[0])
+        MemoryPool::unlimited()
+            .with_gpu_support(true)
+            .locked_by(&self.engines[0])
     }
 
     fn holds(&self, tensor: &DynTensor) -> bool {
@@ -101,7 +103,11 @@ fn one_locks_for_all() {
     }
     assert!(there.locked.figures().2 <= calls + 1, "for the copies that came back");
     assert_eq!(there.sims.map(|sim| sim.calls().import > 0), [true, false]);
-    assert_eq!(there.sims.map(|sim| sim.calls().allocate), [1, 1], "the pools' slabs, and no staging");
+    assert_eq!(
+        there.sims.map(|sim| sim.calls().allocate),
+        [1, 1],
+        "the pools' slabs, and no staging"
+    );
     drop((small, near));
     there.assert_empty();
 }
@@ -127,7 +133,11 @@ fn a_limit_of_locked_memory_is_no_error() {
     assert!(near.trim(0) >= 9 * STEP, "what is not locked goes back");
     there.locked.set_limit(None);
     let (again, _) = bytes(&near, 100, 4);
-    assert!([&first, &second, &back, &again].iter().all(|tensor| there.holds(tensor)));
+    assert!(
+        [&first, &second, &back, &again]
+            .iter()
+            .all(|tensor| there.holds(tensor))
+    );
     drop((first, second, back, again, near));
     there.assert_empty();
 }
@@ -318,5 +328,42 @@ fn pinned_memory_has_the_size_that_was_asked_for() {
     assert!(stats.requested_bytes == asked && stats.pinned_bytes >= asked);
     assert!(ratio <= 1.01, "{ratio}");
     drop((tensors, near));
+    there.assert_empty();
+}
+
+/// A forked child goes on with its copy of the pool, and asks the driver for nothing: what is locked is the parent's.
+#[test]
+fn a_forked_child_leaves_the_driver_alone() {
+    let there = machine(8);
+    let near = there.near();
+    let (kept, values) = bytes(&near, 3 * STEP, 1);
+    let (gone, _) = bytes(&near, 2 * STEP, 2);
+    let before = there.locked.figures();
+    // SAFETY: the child only does what the library allows there, and ends without running anything of the parent's.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let works = || {
+            drop(gone);
+            let (more, more_values) = bytes(&near, 5 * STEP, 3);
+            let right = more.to_vec::<u8>().ok()? == more_values && kept.to_vec::<u8>().ok()? == values;
+            drop(more);
+            let given_back = near.trim(0) >= 4 * STEP;
+            drop((kept, near));
+            let asked = there.sims.iter().any(|sim| sim.calls().free > 0);
+            (right && given_back && !asked && there.locked.figures() == before).then_some(())
+        };
+        let code = i32::from(works().is_none());
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(code) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process, and room for its status.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert!(
+        waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+        "{status:#x}"
+    );
+    assert_eq!(there.locked.figures(), before);
+    drop((gone, kept, near));
     there.assert_empty();
 }
