@@ -1,16 +1,18 @@
 //! Pools whose memory devices lock in place, on the simulated device: whatever is asked, no page is locked twice, nothing races, and all
 //! is given back.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::backend::Queue;
 use crate::backend::host::STEP;
 use crate::backend::sim::{Locked, Sim};
 use crate::device::Device;
 use crate::pool::Init;
-use crate::pool::device::Engine;
+use crate::pool::device::{Engine, Face};
 
 /// Two devices of one driver, with a pool each, and a pool of the host that the first locks.
 struct Machine {
@@ -166,15 +168,61 @@ fn a_trim_unlocks_what_is_free() {
     there.assert_empty();
 }
 
+/// What was locked at once is unlocked at once: until nothing is live in it, none of it goes back.
+#[test]
+fn a_trim_leaves_what_is_locked_beside_a_live_block() {
+    let there = machine(9);
+    let near = there.near();
+    drop(bytes(&near, 9 * STEP, 1));
+    let (kept, _) = bytes(&near, 100_000, 2);
+    near.trim(0);
+    let stats = near.stats();
+    assert!(
+        stats.pinned_bytes >= 9 * STEP && stats.committed_bytes >= stats.pinned_bytes,
+        "{stats:?}"
+    );
+    drop(kept);
+    near.trim(0);
+    assert_eq!((near.stats().pinned_bytes, near.stats().committed_bytes), (0, 0));
+    there.assert_empty();
+}
+
+/// A full pool waits for whichever device has the rest of it.
+#[test]
+fn a_full_pool_waits_for_a_device_that_locked_nothing() {
+    let there = machine(10);
+    let near = MemoryPool::new(1 << 20)
+        .with_gpu_support(true)
+        .locked_by(&there.engines[0]);
+    for salt in 0..6 {
+        let (tensor, values) = bytes(&near, 800_000, salt);
+        let copy = DynTensor::zeros_in(&there.pools[1], None, &[800_000], DType::U8).unwrap();
+        let start = NonNull::new(tensor.data_ptr()).unwrap();
+        let face = Face::of(&there.engines[1], start, 800_000, || Box::new(tensor)).unwrap();
+        let block = copy.storage.device_block().unwrap();
+        crate::transfer::copy(Queue::COMPUTE, &face, 0, block, 800_000).unwrap();
+        drop(face);
+        assert_eq!(near.stats().live_blocks, 1, "in use on the device");
+        let (next, _) = bytes(&near, 800_000, salt + 1);
+        drop(next);
+        assert_eq!(
+            copy.to_pool(&MemoryPool::unlimited()).unwrap().to_vec::<u8>().unwrap(),
+            values
+        );
+    }
+    drop(near);
+    there.assert_empty();
+}
+
 /// Support that comes late locks what is there.
 #[test]
 fn late_support_locks_what_is_there() {
     let there = machine(5);
     let near = MemoryPool::unlimited().locked_by(&there.engines[1]);
-    let (early, _) = bytes(&near, 3 * STEP, 1);
+    let (early, _) = bytes(&near, 3 * STEP - 400_000, 1);
     assert_eq!(there.locked.figures(), (0, 0, 0));
     let near = near.with_gpu_support(true);
-    let (late, _) = bytes(&near, 300_000, 2);
+    let (late, _) = bytes(&near, 300_000, 2); // the pool has room
     assert!(there.holds(&early) && there.holds(&late));
     // In place, into memory that is new.
     let block = near.allocate_bytes(100_000, None, Init::Uninit).unwrap();
@@ -252,7 +300,9 @@ proptest! {
                 _ => {}
             }
             prop_assert!(tensors.iter().all(|(tensor, _)| there.holds(tensor)));
-            prop_assert_eq!(there.locked.figures().1, near.stats().pinned_bytes as u64);
+            let stats = near.stats();
+            prop_assert_eq!(there.locked.figures().1, stats.pinned_bytes as u64);
+            prop_assert!(stats.pinned_bytes <= stats.committed_bytes, "what is locked does not go back");
             prop_assert_eq!(there.locked.findings(), [""; 0]);
         }
         for (tensor, values) in &tensors {
