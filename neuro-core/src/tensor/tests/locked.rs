@@ -296,7 +296,7 @@ proptest! {
                         tensors.push((back, values));
                     }
                 }
-                Step::Trim(keep) => drop(near.trim(keep)),
+                Step::Trim(keep) => _ = near.trim(keep),
                 _ => {}
             }
             prop_assert!(tensors.iter().all(|(tensor, _)| there.holds(tensor)));
@@ -309,7 +309,7 @@ proptest! {
             prop_assert!(tensor.to_vec::<u8>().unwrap() == *values);
         }
         drop((tensors, near));
-        there.engines.iter().for_each(|engine| drop(engine.finish_kept()));
+        there.engines.iter().for_each(|engine| _ = engine.finish_kept());
         there.assert_empty();
     }
 }
@@ -338,7 +338,7 @@ fn many_threads_lock_at_once() {
             });
         }
     });
-    there.engines.iter().for_each(|engine| drop(engine.finish_kept()));
+    there.engines.iter().for_each(|engine| _ = engine.finish_kept());
     drop(near);
     there.assert_empty();
 }
