@@ -190,6 +190,11 @@ impl Backend for CudaDevice {
         unsafe { self.slabs.register(&self.shared, memory, bytes) }
     }
 
+    fn import_domain(&self) -> Option<usize> {
+        // What one locks with `PORTABLE` is locked for all devices of the driver.
+        Some(std::ptr::from_ref(self.shared.driver).addr())
+    }
+
     unsafe fn free(&self, slab: SlabId) {
         // A lost device answers nothing else, and that is all: its memory is gone with the context.
         if let Ok(_inside) = life::enter()
