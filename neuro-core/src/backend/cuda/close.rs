@@ -21,6 +21,12 @@ impl CudaDevice {
             for queue in QUEUES {
                 let mut line = self.line(queue);
                 let last = line.last().number;
+                if line.is_lost() {
+                    // The only way to know that its work is done. The context is current.
+                    // SAFETY: takes nothing.
+                    unsafe { (driver.context_synchronize)() };
+                    line.note_done(last);
+                }
                 // Of others' streams only what went through here is waited for; a lost device is not.
                 if let Ok(Some(moment)) = line.moment(&self.shared, last) {
                     // SAFETY: an event of this context.

@@ -36,7 +36,7 @@ mod refuse;
 mod slabs;
 mod submit;
 #[cfg(all(test, not(loom)))]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

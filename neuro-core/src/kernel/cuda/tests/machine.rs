@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cuda_sim::World;
 
-use crate::backend::cuda::CudaDevice;
+use crate::backend::cuda::{CudaDevice, tests::driver};
 use crate::device::Device;
 use crate::pool::device::{Engine, Lent, lend};
 
@@ -27,9 +27,10 @@ impl Machine {
         let numbers: Vec<Device> = (0..devices)
             .map(|_| Device::Cuda(NEXT.fetch_add(1, Ordering::Relaxed)))
             .collect();
+        let driver = driver();
         let engines: Vec<Arc<Engine>> = (0..)
             .zip(&numbers)
-            .map(|(ordinal, &device)| Arc::new(Engine::new(device, CudaDevice::simulated(ordinal))))
+            .map(|(ordinal, &device)| Arc::new(Engine::new(device, CudaDevice::simulated(driver, ordinal))))
             .collect();
         let lent = engines.iter().map(|engine| lend(Arc::clone(engine))).collect();
         Self {
