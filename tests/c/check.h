@@ -68,8 +68,9 @@ static inline int first_device(int32_t type, neuro_device_info_t *info) {
     return 0;
 }
 
-/* Whether there is a device of this type for `what`; says SKIPPED and why if not, and fails where `variable` is set. */
-static inline int has_device(const char *what, int32_t type, const char *variable) {
+/* Whether there is a device of this type for `what`; says SKIPPED and why, which begins with `needs`, if not, and fails where
+ * `variable` is set. */
+static inline int has_device(const char *what, int32_t type, const char *variable, const char *needs) {
     char why[512] = "";
     neuro_device_info_t info;
     if (neuro_device_get_missing(type, why, sizeof why) == 0 && first_device(type, &info)) {
@@ -77,7 +78,7 @@ static inline int has_device(const char *what, int32_t type, const char *variabl
     }
     if (why[0] != '\0') {
         int required = getenv(variable) != NULL;
-        printf("%s %s: %s\n", required ? "FAILED" : "SKIPPED:", what, why);
+        printf("%s %s: %s%s\n", required ? "FAILED" : "SKIPPED:", what, needs, why);
         failures += required;
     }
     return why[0] == '\0';
@@ -85,12 +86,12 @@ static inline int has_device(const char *what, int32_t type, const char *variabl
 
 /* Whether there is vulkan:0. */
 static inline int has_vulkan(const char *what) {
-    return has_device(what, NEURO_DEVICE_VULKAN, "NEURO_REQUIRE_VULKAN");
+    return has_device(what, NEURO_DEVICE_VULKAN, "NEURO_REQUIRE_VULKAN", "");
 }
 
 /* Whether there is cuda:0. */
 static inline int has_cuda(const char *what) {
-    return has_device(what, NEURO_DEVICE_CUDA, "NEURO_REQUIRE_CUDA");
+    return has_device(what, NEURO_DEVICE_CUDA, "NEURO_REQUIRE_CUDA", "needs hardware: ");
 }
 
 #define RUN(test) run(#test, test)
