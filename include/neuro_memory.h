@@ -112,6 +112,12 @@ struct DLManagedTensorVersioned;
 // (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
 #define NEURO_POOL_EXPORT 16
 
+// Flag of `neuro_pool_options_t`, for a pool of a device: its memory grows in one range of addresses, so that what was short blocks
+// serves a long one later. It takes a CUDA device with virtual memory management; another one is reported by the first allocation, as
+// `NEURO_UNAVAILABLE`. Memory comes in whole pieces, and can be up to one (2 MiB, or 32 MiB in a pool of 1 GiB or more) above the limit of
+// the blocks. Not with `NEURO_POOL_EXPORT`.
+#define NEURO_POOL_EXPANDABLE 32
+
 // Flag of `neuro_tensor_options_t`: all elements are 0. Without it their values are undefined.
 #define NEURO_TENSOR_ZEROED 1
 
@@ -309,9 +315,9 @@ typedef struct {
     neuro_soft_limit_callback_t soft_limit_callback;
     // Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
     void *soft_limit_context;
-    // Where its memory lies. All zeros: the cpu. With another device `limit_bytes` and the flag `NEURO_POOL_EXPORT` are
-    // the only other options that may be set, and a `limit_bytes` of 0 without that flag gives the device's default pool
-    // (`neuro_pool_of_device`).
+    // Where its memory lies. All zeros: the cpu. With another device `limit_bytes` and one of the flags `NEURO_POOL_EXPORT` and
+    // `NEURO_POOL_EXPANDABLE` are the only other options that may be set, and a `limit_bytes` of 0 without a flag gives the device's
+    // default pool (`neuro_pool_of_device`).
     neuro_device_t device;
 } neuro_pool_options_t;
 

@@ -30,9 +30,20 @@ pub const NEURO_POOL_GPU_SUPPORT: u64 = 8;
 /// Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
 /// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.
 pub const NEURO_POOL_EXPORT: u64 = 16;
+/// Flag of `neuro_pool_options_t`, for a pool of a device: its memory grows in one range of addresses, so that what was short blocks
+/// serves a long one later. It takes a CUDA device with virtual memory management; another one is reported by the first allocation, as
+/// `NEURO_UNAVAILABLE`. Memory comes in whole pieces, and can be up to one (2 MiB, or 32 MiB in a pool of 1 GiB or more) above the limit of
+/// the blocks. Not with `NEURO_POOL_EXPORT`.
+pub const NEURO_POOL_EXPANDABLE: u64 = 32;
 
-const FLAGS: u64 =
-    NEURO_POOL_PREFAULT | NEURO_POOL_DEBUG | NEURO_POOL_NO_DECAY | NEURO_POOL_GPU_SUPPORT | NEURO_POOL_EXPORT;
+const FLAGS: u64 = NEURO_POOL_PREFAULT
+    | NEURO_POOL_DEBUG
+    | NEURO_POOL_NO_DECAY
+    | NEURO_POOL_GPU_SUPPORT
+    | NEURO_POOL_EXPORT
+    | NEURO_POOL_EXPANDABLE;
+/// Those that pools of devices know.
+const DEVICE_FLAGS: u64 = NEURO_POOL_EXPORT | NEURO_POOL_EXPANDABLE;
 
 /// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
 ///
@@ -67,9 +78,9 @@ pub struct neuro_pool_options_t {
     pub soft_limit_callback: neuro_soft_limit_callback_t,
     /// Handed to `soft_limit_callback`; must be good for it as long as the pool has a handle or a block.
     pub soft_limit_context: *mut c_void,
-    /// Where its memory lies. All zeros: the cpu. With another device `limit_bytes` and the flag `NEURO_POOL_EXPORT` are
-    /// the only other options that may be set, and a `limit_bytes` of 0 without that flag gives the device's default pool
-    /// (`neuro_pool_of_device`).
+    /// Where its memory lies. All zeros: the cpu. With another device `limit_bytes` and one of the flags `NEURO_POOL_EXPORT` and
+    /// `NEURO_POOL_EXPANDABLE` are the only other options that may be set, and a `limit_bytes` of 0 without a flag gives the device's
+    /// default pool (`neuro_pool_of_device`).
     pub device: neuro_device_t,
 }
 
@@ -112,7 +123,7 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
             op,
             format_args!(
                 "unknown flags {unknown:#x}; known are NEURO_POOL_PREFAULT (1), NEURO_POOL_DEBUG (2), NEURO_POOL_NO_DECAY (4), \
-                 NEURO_POOL_GPU_SUPPORT (8), NEURO_POOL_EXPORT (16)"
+                 NEURO_POOL_GPU_SUPPORT (8), NEURO_POOL_EXPORT (16), NEURO_POOL_EXPANDABLE (32)"
             ),
         ));
     }
@@ -120,6 +131,12 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
         return Err(Failure::argument(
             op,
             "NEURO_POOL_EXPORT is set, and a pool of the cpu has nothing to export; set device to a Vulkan device",
+        ));
+    }
+    if options.flags & NEURO_POOL_EXPANDABLE != 0 {
+        return Err(Failure::argument(
+            op,
+            "NEURO_POOL_EXPANDABLE is set, and a pool of the cpu grows in place anyway; set device to a CUDA device, or leave the flag out",
         ));
     }
     let decay = match (options.flags & NEURO_POOL_NO_DECAY != 0, options.decay_milliseconds) {
@@ -172,7 +189,7 @@ unsafe fn pool(op: &'static str, options: &neuro_pool_options_t) -> Result<Memor
 fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device) -> Result<MemoryPool> {
     let set = [
         ("alignment", options.alignment != 0),
-        ("flags", options.flags & !NEURO_POOL_EXPORT != 0),
+        ("flags", options.flags & !DEVICE_FLAGS != 0),
         ("decay_milliseconds", options.decay_milliseconds != 0),
         ("keep_bytes", options.keep_bytes != 0),
         ("soft_limit_bytes", options.soft_limit_bytes != 0),
@@ -183,21 +200,27 @@ fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device)
         return Err(Failure::argument(
             op,
             format_args!(
-                "{name} is set, and a pool of {device} has no option but limit_bytes, and NEURO_POOL_EXPORT in flags"
+                "{name} is set, and a pool of {device} has no option but limit_bytes, and NEURO_POOL_EXPORT or NEURO_POOL_EXPANDABLE in flags"
             ),
         ));
     }
-    let exports = options.flags & NEURO_POOL_EXPORT != 0;
+    if options.flags & DEVICE_FLAGS == DEVICE_FLAGS {
+        return Err(Failure::argument(
+            op,
+            "NEURO_POOL_EXPORT and NEURO_POOL_EXPANDABLE at once, and memory that grows in place cannot be exported; make two pools",
+        ));
+    }
     Ok(match options.limit_bytes {
-        0 if exports => {
-            // The default pool's memory is for nobody else.
+        0 if options.flags != 0 => {
+            // The default pool's memory is for nobody else, and in slabs.
             let limit = MemoryPool::of_device(device)?.limit().unwrap_or(usize::MAX);
             MemoryPool::new_gpu(device, limit)?
         }
         0 => return Ok(MemoryPool::of_device(device)?),
         limit => MemoryPool::new_gpu(device, limit)?,
     }
-    .with_export(exports))
+    .with_export(options.flags & NEURO_POOL_EXPORT != 0)
+    .with_expandable(options.flags & NEURO_POOL_EXPANDABLE != 0))
 }
 
 /// What C wants to have called.

@@ -208,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn an_argument_of_a_kernel_has_the_code_of_what_is_wrong_with_it() {
+        let error = Error::KernelArgument {
+            kernel: "add".to_owned(),
+            position: 2,
+            parameter: "float* y".to_owned(),
+            why: Box::new(Error::ReadOnly { op: "launch" }),
+        };
+        let failure = Failure::from(error);
+        assert_eq!(failure.status, NEURO_READ_ONLY);
+        assert_eq!(
+            failure.message,
+            "kernel add: argument 2 (float* y): launch: the tensor is read-only; copy it first"
+        );
+    }
+
+    #[test]
     fn codes_have_names() {
         assert_eq!(text(neuro_status_name(NEURO_OK)), "NEURO_OK");
         assert_eq!(text(neuro_status_name(NEURO_FORMAT)), "NEURO_FORMAT");

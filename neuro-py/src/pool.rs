@@ -37,8 +37,11 @@ use crate::tensor::PyTensor;
 /// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
 /// gpu_support: let devices use its memory where it lies: the property gpu_support has the names of those that do.
 /// device: where its memory lies: "cpu", or "vulkan:0" and the like, whose memory is the limit where none is given. Of the other
-///     options such a pool has export only.
+///     options such a pool has export and expandable only.
 /// export: other processes can import its memory: see Tensor.export_fd. A device that cannot is reported by the first tensor.
+/// expandable: memory of a CUDA device grows in one range of addresses, so that what was short tensors serves a long one later; in
+///     whole pieces, up to one of 2 MiB (32 MiB from 1 GiB on) above the limit. A device that cannot is reported by the first tensor.
+///     Not with export.
 #[pyclass(frozen, weakref, name = "MemoryPool", module = "neuro_memory")]
 pub(crate) struct PyMemoryPool {
     pub(crate) inner: MemoryPool,
@@ -66,9 +69,9 @@ impl PyMemoryPool {
     #[pyo3(
         signature = (
             limit=None, alignment=None, *, prefault=false, decay=Some(1.0), keep=None, soft_limit=None, on_soft_limit=None,
-            debug=false, gpu_support=false, device=None, export=false
+            debug=false, gpu_support=false, device=None, export=false, expandable=false
         ),
-        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, gpu_support=False, device='cpu', export=False)"
+        text_signature = "(limit=None, alignment=64, *, prefault=False, decay=1.0, keep=0, soft_limit=None, on_soft_limit=None, debug=False, gpu_support=False, device='cpu', export=False, expandable=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "they are keywords, each with a default")]
     fn new(
@@ -83,6 +86,7 @@ impl PyMemoryPool {
         gpu_support: bool,
         device: Option<&Bound<'_, PyAny>>,
         export: bool,
+        expandable: bool,
     ) -> PyResult<Self> {
         let device = device.map(create::parse_device).transpose()?.unwrap_or_default();
         if device != Device::Cpu {
@@ -95,18 +99,26 @@ impl PyMemoryPool {
                 || on_soft_limit.is_some()
             {
                 return Err(PyValueError::new_err(format!(
-                    "a pool of {device} has no option but its limit and export"
+                    "a pool of {device} has no option but its limit, export and expandable"
                 )));
+            }
+            if export && expandable {
+                return Err(PyValueError::new_err(
+                    "export and expandable at once, and memory that grows in place cannot be exported; make two pools",
+                ));
             }
             let inner = match shape::bytes("limit", limit)? {
                 Some(limit) => MemoryPool::new_gpu(device, limit),
                 None => MemoryPool::of_device(device),
             };
             let mut inner = inner.map_err(raise)?;
-            if export {
-                // The default pool's memory is for nobody else.
+            if export || expandable {
+                // The default pool's memory is for nobody else, and in slabs.
                 let limit = inner.limit().unwrap_or(usize::MAX);
-                inner = MemoryPool::new_gpu(device, limit).map_err(raise)?.with_export(true);
+                inner = MemoryPool::new_gpu(device, limit)
+                    .map_err(raise)?
+                    .with_export(export)
+                    .with_expandable(expandable);
             }
             return Ok(Self {
                 inner,
@@ -116,6 +128,11 @@ impl PyMemoryPool {
         if export {
             return Err(PyValueError::new_err(
                 "export: a pool of the cpu has nothing to export; name a device, as device=\"vulkan:0\"",
+            ));
+        }
+        if expandable {
+            return Err(PyValueError::new_err(
+                "expandable: a pool of the cpu grows in place anyway; name a device, as device=\"cuda:0\", or leave it out",
             ));
         }
         let decay = decay.map(seconds).transpose()?;

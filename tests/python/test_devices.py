@@ -52,6 +52,10 @@ def test_made_there():
         nm.empty(3, device="cpu", pool=pool)
     with pytest.raises(ValueError, match="no option but its limit"):
         nm.MemoryPool(1 << 20, device=GPU, debug=True)
+    with pytest.raises(ValueError, match="grows in place anyway"):
+        nm.MemoryPool(1 << 20, expandable=True)
+    with pytest.raises(nm.NeuroMemoryError, match="with_expandable on vulkan:0"):
+        nm.MemoryPool(1 << 20, device=GPU, expandable=True).zeros(4)
 
 
 def test_the_host_is_kept_off():

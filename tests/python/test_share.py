@@ -101,6 +101,8 @@ def test_what_cannot_be_exported_is_refused(pool):
         nm.zeros(3).export_fd()
     with pytest.raises(ValueError, match="nothing to export"):
         nm.MemoryPool(1 << 20, export=True)
+    with pytest.raises(ValueError, match="make two pools"):
+        nm.MemoryPool(1 << 20, device=GPU, export=True, expandable=True)
     assert descriptors() == before
     assert nm.MemoryPool(device=GPU, export=True).limit == nm.MemoryPool(device=GPU).limit
 

@@ -1,5 +1,6 @@
 //! The rules of [`Backend`], each a test. A backend runs all of them by [`contract!`].
 
+mod range;
 mod shared;
 
 use std::ptr::NonNull;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Backend, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabKind, Span, Ticket};
 
+pub(crate) use self::range::b12_a_slab_grows_where_it_is;
 pub(crate) use self::shared::{b11_between, b11_exported_memory_is_one_for_all, like};
 
 /// Runs every rule on backends that `$make` makes, each on one of its own; or hands each rule to `$run`, for backends that may not be
@@ -16,7 +18,7 @@ macro_rules! contract {
         $crate::backend::contract::contract!(@each $run, b1_work_of_a_queue_is_done_in_order, b2_waits_order_queues,
             b3_done_never_goes_back, b4_what_work_wrote_is_seen, b5_what_the_host_wrote_is_seen, b6_a_refusal_takes_no_ticket,
             b7_slabs_are_apart_and_can_be_freed, b8_too_much_is_refused, b9_from_many_threads,
-            b10_host_memory_is_used_where_it_lies, b11_exported_memory_is_one_for_all);
+            b10_host_memory_is_used_where_it_lies, b11_exported_memory_is_one_for_all, b12_a_slab_grows_where_it_is);
     };
     (@each $run:expr, $($rule:ident),*) => {
         $(#[test]

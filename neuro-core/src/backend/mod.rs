@@ -24,6 +24,7 @@
 //! - B10: imported memory of the host is a slab like any other, at the host's own address; who cannot import refuses.
 //! - B11: exported memory is the same bytes for everybody who imports it, and stays until the last of them gave it back. Work of one is
 //!   ordered before work of another by waiting for it, and by nothing else. Descriptors are neither kept nor lost, refused or not.
+//! - B12: a slab that grows where it is keeps its addresses, and what stays mapped keeps what it holds ([`range`]).
 //!
 //! A backend assumes checked input (`debug_assert`s it) and knows nothing of blocks, limits or statistics: those are the pool's.
 
@@ -36,6 +37,7 @@ pub(crate) mod host;
 pub(crate) mod info;
 pub(crate) mod life;
 pub(crate) mod planted;
+pub(crate) mod range;
 pub(crate) mod raw;
 pub(crate) mod raw_cuda;
 #[cfg(all(test, not(loom)))]
@@ -51,6 +53,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use self::budget::Budget;
+use self::range::Ranges;
 use self::raw::{Adopt, NotAdopted, RawVulkan};
 use self::raw_cuda::RawCuda;
 use crate::device::Device;
@@ -339,6 +342,11 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
 
     /// How much of the device's own memory this process may have, where the driver says so. Asked anew each time.
     fn budget(&self) -> Option<Budget> {
+        None
+    }
+
+    /// Slabs that grow where they are, if it has such.
+    fn ranges(&self) -> Option<&dyn Ranges> {
         None
     }
 

@@ -17,6 +17,8 @@ pub(crate) enum Omission {
     WaitBeforeHostReads,
     WaitBeforeHostWrites,
     SlabInUse,
+    PieceInUse,
+    Ceiling,
     HostBlockInUse,
     Budget,
     EventIsDone,

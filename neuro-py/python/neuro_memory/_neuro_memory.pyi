@@ -269,6 +269,7 @@ class MemoryPool:
         gpu_support: bool = False,
         device: str | None = "cpu",
         export: bool = False,
+        expandable: bool = False,
     ) -> MemoryPool: ...
     @property
     def device(self) -> str: ...

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use super::driver::{Code, DeviceNumber, Driver};
-use super::{loader, refuse};
+use super::{loader, range, refuse};
 use crate::backend::Facts;
 use crate::backend::info::{DeviceInfo, HeapInfo};
 use crate::device::Device;
@@ -16,6 +16,7 @@ mod attribute {
     pub(super) const MAJOR: u32 = 75;
     pub(super) const MINOR: u32 = 76;
     pub(super) const HOST_POINTER_IS_DEVICE_POINTER: u32 = 91;
+    pub(super) const VIRTUAL_MEMORY_MANAGEMENT: u32 = 102;
 }
 
 /// `CU_COMPUTEMODE_PROHIBITED`.
@@ -29,6 +30,7 @@ pub(super) struct Found {
     pub(super) number: DeviceNumber,
     pub(super) name: String,
     pub(super) facts: Facts,
+    pub(super) granularity: Option<u64>,
     pub(super) capability: (u32, u32),
     pub(super) driver_version: u32,
     pub(super) unusable: Option<String>,
@@ -128,6 +130,9 @@ pub(super) fn one(driver: &Driver, ordinal: u32) -> Result<Found, String> {
             identity: None,
             imports_overlap: false,
         },
+        granularity: is(attribute::VIRTUAL_MEMORY_MANAGEMENT)
+            .then(|| range::granularity(driver, number))
+            .flatten(),
         capability: (
             attribute(attribute::MAJOR).unsigned_abs(),
             attribute(attribute::MINOR).unsigned_abs(),

@@ -6,8 +6,8 @@
 //! context    the device's context, current for one call            event      marks in streams, used again
 //! line       a queue as a stream, and how far it is                submit     work, in order
 //! slabs      memory, of the device and page-locked                 guest      streams of others
-//! raw        what it shows to others who speak CUDA                peer       copies to another device
-//! close      the end of it all
+//! range      slabs that grow where they are                        raw        what it shows to others who speak CUDA
+//! peer       copies to another device                              close      the end of it all
 //! ```
 //!
 //! Invariants:
@@ -30,10 +30,13 @@ mod guest;
 mod line;
 mod loader;
 mod peer;
+mod range;
 mod raw;
 mod refuse;
 mod slabs;
 mod submit;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +48,7 @@ use self::line::Line;
 use self::slabs::Slabs;
 use super::budget::Budget;
 use super::health::Health;
+use super::range::Ranges;
 use super::raw_cuda::RawCuda;
 use super::{Backend, Facts, Op, QUEUES, Queue, Refusal, Slab, SlabId, SlabKind, Ticket, life};
 use crate::sync::global::{AtomicBool, Mutex, lock};
@@ -85,6 +89,8 @@ pub(crate) struct CudaDevice {
     capability: (u32, u32),
     driver_version: u32,
     facts: Facts,
+    /// What pieces of a range are multiples of; `None`: it has no ranges.
+    granularity: Option<u64>,
     lines: [Mutex<Line>; QUEUES.len()],
     slabs: Slabs,
     /// Held while a stream of somebody else is taken up or let go.
@@ -157,6 +163,7 @@ impl CudaDevice {
             capability: found.capability,
             driver_version: found.driver_version,
             facts: found.facts,
+            granularity: found.granularity,
             slabs: Slabs::default(),
             opening: Mutex::default(),
             peers: Mutex::default(),
@@ -229,6 +236,10 @@ impl Backend for CudaDevice {
             bytes: free as u64 + used,
             used,
         })
+    }
+
+    fn ranges(&self) -> Option<&dyn Ranges> {
+        self.granularity.map(|_| self as &dyn Ranges)
     }
 
     fn cuda(&self) -> Option<&dyn RawCuda> {

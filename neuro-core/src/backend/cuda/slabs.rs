@@ -1,4 +1,5 @@
-//! Memory: of the device, of the host that the driver gave (page-locked), and of the host that was page-locked where it lay.
+//! Memory: of the device, also in ranges that grow (`range.rs`), of the host that the driver gave (page-locked), and of the host that was
+//! page-locked where it lay.
 //!
 //! With unified addresses a slab is its address, for the device as for the host: so [`SlabId`] is that address, and nothing has to be
 //! looked up to use one. The table is for giving back, and for borders:
@@ -12,6 +13,7 @@ use std::ptr::NonNull;
 
 use super::Shared;
 use super::driver::Address;
+use super::range::{self, Pieces};
 use crate::backend::{Facts, Refusal, Slab, SlabId, SlabKind, Span, no_sharing};
 use crate::sync::global::{Mutex, lock};
 
@@ -23,6 +25,8 @@ enum Kind {
     Device,
     Host,
     Registered,
+    /// Addresses, with memory in pieces.
+    Range(Pieces),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,31 @@ impl Slabs {
         Ok(self.enter(memory.addr().get() as u64, bytes, Kind::Registered, Some(memory)))
     }
 
+    /// Enters addresses that have no memory yet.
+    pub(super) fn enter_range(&self, address: Address, bytes: usize, piece: u64) -> Slab {
+        let pieces = Pieces { piece, mapped: 0 };
+        self.enter(address, bytes, Kind::Range(pieces), None)
+    }
+
+    /// The pieces of a range; `None`: it is none.
+    pub(super) fn pieces_of(&self, slab: SlabId) -> Option<Pieces> {
+        match lock(&self.0).get(&slab)?.kind {
+            Kind::Range(pieces) => Some(pieces),
+            _ => None,
+        }
+    }
+
+    /// From now on so many bytes of a range have memory.
+    pub(super) fn note_mapped(&self, slab: SlabId, bytes: u64) {
+        if let Some(Held {
+            kind: Kind::Range(pieces),
+            ..
+        }) = lock(&self.0).get_mut(&slab)
+        {
+            pieces.mapped = bytes;
+        }
+    }
+
     fn enter(&self, address: Address, bytes: usize, kind: Kind, host: Option<NonNull<u8>>) -> Slab {
         let (id, bytes) = (SlabId(address), bytes as u64);
         let was = lock(&self.0).insert(id, Held { bytes, kind });
@@ -134,8 +163,12 @@ impl Slabs {
     /// Bytes of the device's own memory that the process has here.
     pub(super) fn device_bytes(&self) -> u64 {
         let table = lock(&self.0);
-        let own = table.values().filter(|held| held.kind == Kind::Device);
-        own.map(|held| held.bytes).sum()
+        let own = table.values().map(|held| match held.kind {
+            Kind::Device => held.bytes,
+            Kind::Range(pieces) => pieces.mapped,
+            Kind::Host | Kind::Registered => 0,
+        });
+        own.sum()
     }
 
     /// Cuts a copy where one of its ends crosses into another range (A1), and hands on each piece: where it goes, where it comes from,
@@ -182,6 +215,7 @@ unsafe fn give_back(shared: &Shared, slab: SlabId, held: Held) {
             Kind::Device => (driver.memory_free)(slab.0),
             Kind::Host => (driver.host_free)(host),
             Kind::Registered => driver.host_unregister.map_or(0, |unregister| unregister(host)),
+            Kind::Range(pieces) => range::give_back(driver, slab.0, held.bytes, pieces),
         };
     }
 }

@@ -1,7 +1,8 @@
 //! What happens when work is submitted: it is put behind what it waits for, and each use is looked at.
 
-use super::State;
-use super::clock::{Clock, Event, Use};
+use races::{Clock, Event, Use};
+
+use super::{NAMES, State, named};
 use crate::backend::{Op, Queue, Span, Ticket};
 
 impl State {
@@ -14,19 +15,20 @@ impl State {
             actor: line,
             count: number,
         };
-        let mut clock = self.host;
+        let mut clock = self.host.clone();
         if in_order {
             clock.join(self.queues[line].clocks.last().unwrap_or(&Clock::default()));
             // What it does itself lies behind its end, and not before: its own parts are in order.
-            clock.0[line] = number;
+            clock.set(line, number);
         }
         for wait in waits {
             let other = &self.queues[wait.queue.index()];
             match other.clocks.get(wait.number as usize) {
                 Some(behind) => clock.join(&behind.clone()),
-                None => self
-                    .findings
-                    .push(format!("{event} waits for {wait:?}, which was never submitted")),
+                None => self.findings.push(format!(
+                    "{} waits for {wait:?}, which was never submitted",
+                    named(event)
+                )),
             }
         }
         for op in ops {
@@ -34,27 +36,27 @@ impl State {
                 Op::Fill { to, .. } => {
                     if !(to.offset | to.bytes).is_multiple_of(4) {
                         self.findings
-                            .push(format!("{event} fills {to:?}, which are not whole words"));
+                            .push(format!("{} fills {to:?}, which are not whole words", named(event)));
                     }
                     self.touch(to, Use::Write, event, &clock);
                 }
                 Op::Copy { from, to } => {
                     if from.bytes != to.bytes {
-                        self.findings.push(format!("{event} copies {from:?} to {to:?}"));
+                        self.findings
+                            .push(format!("{} copies {from:?} to {to:?}", named(event)));
                     }
                     self.touch(from, Use::Read, event, &clock);
                     self.touch(to, Use::Write, event, &clock);
                 }
             }
         }
-        clock.0[line] = number;
+        clock.set(line, number);
         let line = &mut self.queues[line];
         if line.clocks.is_empty() {
             line.clocks.push(Clock::default()); // of number 0, before everything
         }
         // What follows in the queue lies behind all before it, whether or not this does.
-        let before = line.clocks.last().copied().unwrap_or_default();
-        clock.join(&before);
+        clock.join(line.clocks.last().unwrap_or(&Clock::default()));
         line.clocks.push(clock);
         line.submitted = number;
         line.todo.push_back((waits.to_vec(), ops.to_vec()));
@@ -68,17 +70,26 @@ impl State {
     /// Bytes are used: what is wrong with that is written down.
     pub(super) fn touch(&mut self, span: Span, how: Use, event: Event, clock: &Clock) {
         let Some(held) = self.slabs.get_mut(&span.slab) else {
-            self.findings
-                .push(format!("{event} uses slab {}, which is not there", span.slab.0));
+            self.findings.push(format!(
+                "{} uses slab {}, which is not there",
+                named(event),
+                span.slab.0
+            ));
             return;
         };
         let end = span.offset + span.bytes;
         if end > held.memory.len() {
-            self.findings.push(format!("{event} uses {span:?} beyond its slab"));
+            let beyond = if end > held.memory.addresses() {
+                "beyond its slab"
+            } else {
+                "where nothing is mapped"
+            };
+            self.findings.push(format!("{} uses {span:?} {beyond}", named(event)));
             return;
         }
         if let Some(finding) = held.shadow.touch(span.offset..end, how, event, clock) {
-            self.findings.push(format!("slab {}: {finding}", span.slab.0));
+            let words = finding.words(&|actor| NAMES[actor].to_owned());
+            self.findings.push(format!("slab {}: {words}", span.slab.0));
         }
     }
 }

@@ -12,6 +12,8 @@ const GONE: u8 = 0xdd;
 pub(super) enum Memory {
     /// Words, so that it is aligned; used by bytes.
     Own(Box<[u64]>),
+    /// The words that are mapped of so many bytes of addresses. Only the device reaches them, so they may move.
+    Range(Vec<u64>, u64),
     /// Memory of the host that was imported.
     Host(NonNull<u8>, u64),
 }
@@ -27,6 +29,7 @@ impl Memory {
     pub(super) fn start(&mut self) -> NonNull<u8> {
         match self {
             Memory::Own(words) => NonNull::from(&mut **words).cast(),
+            Memory::Range(words, _) => NonNull::from(&mut **words).cast(),
             Memory::Host(start, _) => *start,
         }
     }
@@ -40,14 +43,33 @@ impl Memory {
 
     /// Leaves a mark on memory that goes away; the host's stays as it is.
     pub(super) fn mark_gone(&mut self) {
-        if let Memory::Own(words) = self {
-            words.fill(u64::from_ne_bytes([GONE; 8]));
+        match self {
+            Memory::Own(words) => words.fill(u64::from_ne_bytes([GONE; 8])),
+            Memory::Range(words, _) => words.clear(),
+            Memory::Host(..) => {}
         }
     }
 
+    /// Maps or unmaps words of a range until `bytes` bytes are mapped.
+    pub(super) fn map(&mut self, bytes: u64) {
+        if let Memory::Range(words, _) = self {
+            words.resize(bytes as usize / 8, u64::from_ne_bytes([FRESH; 8]));
+        }
+    }
+
+    /// Bytes of addresses, mapped or not.
+    pub(super) fn addresses(&self) -> u64 {
+        match self {
+            Memory::Range(_, bytes) => *bytes,
+            _ => self.len(),
+        }
+    }
+
+    /// Bytes that work can use.
     pub(super) fn len(&self) -> u64 {
         match self {
             Memory::Own(words) => size_of_val(&**words) as u64,
+            Memory::Range(words, _) => size_of_val(&**words) as u64,
             Memory::Host(_, bytes) => *bytes,
         }
     }

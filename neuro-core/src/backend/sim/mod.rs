@@ -2,14 +2,14 @@
 //!
 //! Work waits in its queue until somebody asks how far things are; then some queue whose turn it may be does one piece. So
 //! whatever the order is that only waits can forbid, some seed has it. Whether uses are ordered is not left to chance: see
-//! `clock.rs`. Memory that was just made, and that is given back, is filled with a mark.
+//! the crate `races`. Memory that was just made, and that is given back, is filled with a mark.
 //!
 //! Faults: memory ends at a limit, the n-th call is refused, the device is lost.
 
 mod accept;
-mod clock;
 mod memory;
 mod orders;
+mod range;
 mod raw;
 mod tests;
 
@@ -17,16 +17,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
-use self::clock::{Clock, Event, HOST, Shadow, Use};
+use races::{Clock, Event, Shadow, Use};
+
 use self::memory::Memory;
 use super::budget::Budget;
+use super::range::Ranges;
 use super::raw::RawVulkan;
 use super::{Backend, Facts, OWN_QUEUES, Op, Queue, Refusal, Slab, SlabId, SlabKind, Span, Ticket, no_sharing};
 use crate::sync::global::lock;
 
+/// Number of the host among the actors of the race check; queues have theirs.
+const HOST: usize = OWN_QUEUES.len();
+const NAMES: [&str; HOST + 1] = ["compute", "upload", "download", "the host"];
+
+/// An event of the race check, in words.
+fn named(event: Event) -> String {
+    format!("{} #{}", NAMES[event.actor], event.count)
+}
+
 #[derive(Debug)]
 pub(crate) struct Sim {
     facts: Facts,
+    /// What pieces of a range are multiples of; `None`: it has no ranges.
+    granularity: Option<u64>,
     state: Mutex<State>,
 }
 
@@ -58,6 +71,8 @@ pub(crate) struct Calls {
     pub(crate) submit: usize,
     pub(crate) wait: usize,
     pub(crate) import: usize,
+    pub(crate) extend: usize,
+    pub(crate) shorten: usize,
 }
 
 #[derive(Debug)]
@@ -65,6 +80,8 @@ struct Held {
     memory: Memory,
     reached: bool,
     shadow: Shadow,
+    /// What a range is mapped in multiples of; 0: it is none.
+    piece: u64,
 }
 
 /// A queue: what it has to do, how far it is, and the clock of each piece that may still be asked for.
@@ -90,6 +107,7 @@ impl Sim {
                 bind_alignment: 64,
                 identity: None,
             },
+            granularity: Some(64 << 10),
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
                 last_slab: 0,
@@ -173,24 +191,39 @@ impl State {
     fn perform(&mut self, op: &Op) {
         match op {
             Op::Fill { to, value } => {
-                if let Some(held) = self.slabs.get_mut(&to.slab) {
+                if let Some(held) = self.holding(to) {
                     let words = held.memory.bytes(to).chunks_exact_mut(4);
                     words.for_each(|word| word.copy_from_slice(&value.to_ne_bytes()));
                 }
             }
             Op::Copy { from, to } => {
-                let Some(bytes) = self
-                    .slabs
-                    .get_mut(&from.slab)
-                    .map(|held| held.memory.bytes(from).to_vec())
-                else {
-                    return; // given back too early, which has been found
+                let Some(bytes) = self.holding(from).map(|held| held.memory.bytes(from).to_vec()) else {
+                    return;
                 };
-                if let Some(held) = self.slabs.get_mut(&to.slab) {
+                if let Some(held) = self.holding(to) {
                     held.memory.bytes(to).copy_from_slice(&bytes);
                 }
             }
         }
+    }
+
+    /// The slab, if it is there with all of the span. Where not, it was given back too early, which has been found.
+    fn holding(&mut self, span: &Span) -> Option<&mut Held> {
+        let held = self.slabs.get_mut(&span.slab)?;
+        (span.offset + span.bytes <= held.memory.len()).then_some(held)
+    }
+
+    /// The device's memory counts so many bytes more, or is at its end. More than the budget is wrong.
+    fn take(&mut self, bytes: u64, kind: SlabKind) -> Result<(), Refusal> {
+        if bytes > self.limit.saturating_sub(self.used) {
+            return Err(Refusal::NoMemory);
+        }
+        self.used += bytes;
+        if kind == SlabKind::Device && self.budget.is_some_and(|budget| self.used > budget) {
+            let finding = format!("{} B are used, beyond the budget {:?}", self.used, self.budget);
+            self.findings.push(finding);
+        }
+        Ok(())
     }
 
     /// The host has seen that a ticket is done.
@@ -209,21 +242,16 @@ impl Backend for Sim {
     fn allocate(&self, bytes: u64, kind: SlabKind) -> Result<Slab, Refusal> {
         let mut state = self.state();
         state.refused("allocate")?;
-        let room = state.limit.saturating_sub(state.used).min(self.facts.max_slab_bytes);
-        if bytes > room {
+        if bytes > self.facts.max_slab_bytes {
             return Err(Refusal::NoMemory);
         }
         if kind == SlabKind::Exported {
             return Err(no_sharing("allocate"));
         }
-        state.calls.allocate += 1;
         let bytes = bytes.next_multiple_of(8);
+        state.take(bytes, kind)?;
+        state.calls.allocate += 1;
         state.last_slab += 1;
-        state.used += bytes;
-        if kind == SlabKind::Device && state.budget.is_some_and(|budget| state.used > budget) {
-            let finding = format!("{} B are used, beyond the budget {:?}", state.used, state.budget);
-            state.findings.push(finding);
-        }
         let id = SlabId(state.last_slab);
         let mut memory = Memory::new(bytes);
         let reached = kind != SlabKind::Device || state.visible;
@@ -234,6 +262,7 @@ impl Backend for Sim {
                 memory,
                 reached,
                 shadow: Shadow::new(bytes),
+                piece: 0,
             },
         );
         Ok(Slab { id, bytes, host })
@@ -250,6 +279,7 @@ impl Backend for Sim {
             reached: true,
             // The host has written it, or not, as it liked.
             shadow: Shadow::defined(bytes),
+            piece: 0,
         };
         state.slabs.insert(id, held);
         Ok(Slab {
@@ -270,14 +300,15 @@ impl Backend for Sim {
         };
         if let Some(event) = held.shadow.unfinished(&state.host) {
             state.findings.push(format!(
-                "slab {} is freed, and the host does not know that {event} is done",
-                slab.0
+                "slab {} is freed, and the host does not know that {} is done",
+                slab.0,
+                named(event)
             ));
         }
-        held.memory.mark_gone();
-        if let Memory::Own(_) = held.memory {
+        if !matches!(held.memory, Memory::Host(..)) {
             state.used -= held.memory.len();
         }
+        held.memory.mark_gone();
     }
 
     unsafe fn submit(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
@@ -319,14 +350,19 @@ impl Backend for Sim {
         state.budget.map(|bytes| Budget { bytes, used })
     }
 
+    fn ranges(&self) -> Option<&dyn Ranges> {
+        self.granularity.map(|_| self as &dyn Ranges)
+    }
+
     fn vulkan(&self) -> Option<&dyn RawVulkan> {
         Some(self)
     }
 
     fn host_uses(&self, span: Span, writes: bool) {
         let mut state = self.state();
-        state.host.0[HOST] += 1;
-        let (clock, count) = (state.host, state.host.0[HOST]);
+        let count = state.host.of(HOST) + 1;
+        state.host.set(HOST, count);
+        let clock = state.host.clone();
         let event = Event { actor: HOST, count };
         if state.slabs.get(&span.slab).is_some_and(|held| !held.reached) {
             state

@@ -18,6 +18,11 @@ impl Sim {
         &mut self.facts
     }
 
+    /// Pieces of its ranges are multiples of this, or it has none; before it is used.
+    pub(crate) fn set_granularity(&mut self, bytes: Option<u64>) {
+        self.granularity = bytes;
+    }
+
     /// The device has so much memory.
     pub(crate) fn set_limit(&self, bytes: u64) {
         self.state().limit = bytes;

@@ -14,10 +14,15 @@ fn the_contract_in_many_orders() {
         crate::backend::contract::b4_what_work_wrote_is_seen(&sim);
         crate::backend::contract::b5_what_the_host_wrote_is_seen(&sim);
         crate::backend::contract::b9_from_many_threads(&sim);
+        sim.set_budget(Some(2 << 30));
+        crate::backend::contract::b12_a_slab_grows_where_it_is(&sim);
         assert_eq!(sim.findings(), [""; 0], "seed {seed}");
         assert_eq!(sim.slabs(), 0);
     }
 }
+
+/// The least piece of a range.
+const PIECE: u64 = 64 << 10;
 
 fn span(slab: Slab) -> Span {
     Span {
@@ -86,6 +91,32 @@ fn mistakes_are_found() {
         submit(sim, Queue::COMPUTE, &[ticket], fill(a));
     });
     assert!(future.contains("never submitted"), "{future}");
+    let unmapped = finding(|sim, _, _, _| {
+        let slab = sim.reserve(PIECE * 2, PIECE).unwrap();
+        sim.extend(slab.id, PIECE).unwrap();
+        let to = Span {
+            bytes: PIECE + 64,
+            ..span(slab)
+        };
+        submit(sim, Queue::COMPUTE, &[], fill(to));
+    });
+    assert!(unmapped.contains("where nothing is mapped"), "{unmapped}");
+    let unmapped_too_soon = finding(|sim, _, _, _| {
+        let slab = sim.reserve(PIECE * 2, PIECE).unwrap();
+        sim.extend(slab.id, PIECE * 2).unwrap();
+        submit(
+            sim,
+            Queue::COMPUTE,
+            &[],
+            fill(Span {
+                offset: PIECE,
+                ..span(slab)
+            }),
+        );
+        // SAFETY: as in `submit`.
+        unsafe { sim.shorten(slab.id, PIECE) };
+    });
+    assert!(unmapped_too_soon.contains("is unmapped from"), "{unmapped_too_soon}");
     let right = finding(|sim, a, b, out| {
         let up = submit(sim, Queue::UPLOAD, &[], fill(a));
         let work = submit(sim, Queue::COMPUTE, &[up], copy(a, b));

@@ -39,12 +39,18 @@ pub(crate) fn pools() -> Vec<Visit> {
 }
 
 impl DevicePool {
-    /// Gives slabs in which nothing is live, nor used by work that is not done, back to the device, the latest first, until at most
-    /// `keep` bytes are in no live block. Bytes given back.
+    /// Gives slabs in which nothing is live, nor used by work that is not done, back to the device, the latest first, and then what lies
+    /// behind all that is in use of a range of addresses, until at most `keep` bytes are in no live block. Bytes given back.
     pub(crate) fn trim(&self, keep: usize) -> usize {
         if !self.engine.is_here() {
             return 0;
         }
+        let slabs = self.trim_slabs(keep);
+        slabs + self.shorten(keep)
+    }
+
+    /// Of [`trim`](Self::trim), slabs only.
+    pub(super) fn trim_slabs(&self, keep: usize) -> usize {
         // Without an answer from the device nothing can be known to be done.
         let done = self.engine.poll().unwrap_or_else(|_| self.engine.done());
         let mut gone = Vec::new();
@@ -56,10 +62,12 @@ impl DevicePool {
                 if state.committed.current <= target {
                     break;
                 }
-                let Some(region) = state.regions[at].take_if(|region| region.is_empty()) else {
+                let Some(region) = state.regions[at].take_if(|region| region.piece().is_none() && region.is_empty())
+                else {
                     continue;
                 };
                 state.committed.remove(region.slab.bytes as usize);
+                state.reserved.remove(region.slab.bytes as usize);
                 gone.push(region);
             }
         }
@@ -84,8 +92,9 @@ impl DevicePool {
         stats.committed_bytes = state.committed.current;
         stats.peak_committed_bytes = state.committed.peak;
         stats.total_committed_bytes = state.committed.total;
-        (stats.reserved_bytes, stats.peak_reserved_bytes) = (stats.committed_bytes, stats.peak_committed_bytes);
-        stats.total_reserved_bytes = stats.total_committed_bytes;
+        stats.reserved_bytes = state.reserved.current;
+        stats.peak_reserved_bytes = state.reserved.peak;
+        stats.total_reserved_bytes = state.reserved.total;
         stats.side_bytes = size_of::<Self>()
             + state.regions.capacity() * size_of::<Option<Region>>()
             + (state.counters.blocks.current + state.spare.len()) * size_of::<DeviceBlock>();
@@ -109,6 +118,7 @@ impl DevicePool {
             let mut state = self.state();
             state.counters.reset_peak();
             state.committed.peak = state.committed.current;
+            state.reserved.peak = state.reserved.current;
         }
     }
 

@@ -10,8 +10,8 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `room.rs`: what the device does not give; `share.rs`: memory that others share; `peer.rs`: copies from device to device; `ask.rs`: what else a pool is asked, and
-//!   all pools together.
+//!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`: memory
+//!   that others share; `peer.rs`: copies from device to device; `ask.rs`: what else a pool is asked, and all pools together.
 //!
 //! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -21,6 +21,9 @@ mod ask_tests;
 mod block;
 mod engine;
 mod engines;
+mod expand;
+#[cfg(all(test, not(loom)))]
+mod expand_tests;
 mod handle;
 mod import;
 mod lane;
@@ -51,6 +54,8 @@ pub(crate) use self::ask::{Pools, lock_pools, pools};
 pub(crate) use self::block::{DeviceBlock, cuda_turn, note_elsewhere, submit, turn};
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
+#[cfg(all(test, not(loom)))]
+pub(crate) use self::engines::{Lent, lend};
 pub(crate) use self::engines::{engine_of, import_refused};
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
@@ -74,10 +79,12 @@ pub(crate) struct DevicePool {
     engine: Arc<Engine>,
     /// Most bytes of slabs.
     limit: u64,
-    /// Held while the device is asked for a slab.
+    /// Held while the device is asked for a slab, or a range of addresses gets memory or loses some.
     growth: Mutex<()>,
     /// Slabs are for others, too.
     exports: AtomicBool,
+    /// Grows in one range of addresses.
+    expands: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -89,6 +96,7 @@ struct State {
     pending: Vec<Pending>,
     counters: Counters,
     committed: Usage,
+    reserved: Usage,
     scopes: Scopes,
     /// Allocations until one is refused.
     fail_in: Option<u64>,
@@ -117,6 +125,7 @@ impl DevicePool {
             limit,
             growth: Mutex::default(),
             exports: AtomicBool::new(false),
+            expands: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }

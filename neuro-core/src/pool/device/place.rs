@@ -1,8 +1,8 @@
 //! Where a request is served from, and what is tried before it is refused.
 //!
 //! In this order: ranges that are idle, or that the request's own queue used last; the same after asking the device what is
-//! done; ranges that other queues used, behind their work; one more slab; empty slabs out of the way, and a slab again; then it
-//! waits for work that is under way. Only when none is left, it is refused.
+//! done; ranges that other queues used, behind their work; one more slab, or more memory of the one range of addresses
+//! (`expand.rs`); empty slabs out of the way, and that again; then it waits for work that is under way. Only when none is left, it is refused.
 
 use super::handle::Room;
 use super::region::{GRANULE, Region};
@@ -35,10 +35,10 @@ struct Found {
 
 /// What is asked for: bytes, and the granules that makes.
 #[derive(Clone, Copy)]
-struct Request {
+pub(super) struct Request {
     bytes: usize,
-    units: u32,
-    align: u32,
+    pub(super) units: u32,
+    pub(super) align: u32,
 }
 
 impl DevicePool {
@@ -103,7 +103,7 @@ impl DevicePool {
     /// What is tried when no range is idle or the queue's own.
     #[cold]
     fn find_at_last(&self, request: Request, queue: Queue) -> Result<Option<Found>> {
-        if u64::from(request.units) * GRANULE > self.engine().longest_slab().min(self.limit) {
+        if u64::from(request.units) * GRANULE > self.longest_block() {
             return Ok(None); // whatever is given back
         }
         let done = self.engine().poll()?;
@@ -131,7 +131,7 @@ impl DevicePool {
     fn find_by_growing(&self, request: Request) -> Result<Option<Found>> {
         // Others may take what this makes free, so each step looks again.
         for trim_first in [false, true] {
-            if trim_first && self.trim(0) == 0 {
+            if trim_first && self.make_way() == 0 {
                 break;
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
@@ -140,7 +140,12 @@ impl DevicePool {
             if found.is_some() {
                 return Ok(found);
             }
-            if self.grow(request.units)? {
+            let grown = if self.expands() {
+                self.expand(request)?
+            } else {
+                self.grow(request.units)?
+            };
+            if grown {
                 let found = self.state().find(request, &QUEUES);
                 if found.is_some() {
                     return Ok(found);
@@ -184,7 +189,7 @@ impl DevicePool {
             (LEAST << slabs.min(8)).min(MOST).max(need).min(room)
         };
         let kind = self.kind_of_slabs()?;
-        let Some(mut want) = self.engine().within_budget(need, want) else {
+        let Some(mut want) = self.engine().within_budget(need, want, GRANULE) else {
             return Ok(false);
         };
         let slab = loop {
@@ -197,11 +202,7 @@ impl DevicePool {
         match slab {
             Ok(slab) => {
                 state.committed.add(slab.bytes as usize);
-                let region = Some(Region::new(slab));
-                match state.regions.iter().position(Option::is_none) {
-                    Some(vacant) => state.regions[vacant] = region,
-                    None => state.regions.push(region),
-                }
+                state.enter(Region::new(slab));
                 Ok(true)
             }
             Err(Refusal::NoMemory) => Ok(false),
@@ -255,6 +256,15 @@ impl DevicePool {
 }
 
 impl State {
+    /// One more region.
+    pub(super) fn enter(&mut self, region: Region) {
+        self.reserved.add(region.slab.bytes as usize);
+        match self.regions.iter().position(Option::is_none) {
+            Some(vacant) => self.regions[vacant] = Some(region),
+            None => self.regions.push(Some(region)),
+        }
+    }
+
     /// Hands out and counts a range that is idle, or that one of `queues` used last, the first first.
     #[inline(always)]
     fn find(&mut self, request: Request, queues: &[Queue]) -> Option<Found> {

@@ -16,12 +16,13 @@ impl Engine {
         longest / GRANULE * GRANULE
     }
 
-    /// How long a slab may be that should have `want` bytes and must have `need`; `None`: the driver leaves less to this process.
-    pub(super) fn within_budget(&self, need: u64, want: u64) -> Option<u64> {
+    /// How much of the device's memory may be taken that should be `want` bytes and must be `need`, in multiples of `unit`; `None`: the
+    /// driver leaves less to this process.
+    pub(super) fn within_budget(&self, need: u64, want: u64, unit: u64) -> Option<u64> {
         if omitted(Omission::Budget) {
             return Some(want);
         }
-        within(self.backend().budget(), need, want, GRANULE)
+        within(self.backend().budget(), need, want, unit)
     }
 
     /// Why the device gives no more for a request of `asked` bytes, as far as it is known.

@@ -49,8 +49,9 @@ fn random(state: &mut u64, below: usize) -> usize {
 }
 
 /// A random program: blocks made, filled, copied and dropped on any queue while work is under way. What the device found.
-fn program(seed: u64, limit: u64, steps: usize) -> Vec<String> {
+fn program(seed: u64, limit: u64, steps: usize, expands: bool) -> Vec<String> {
     let (pool, sim) = pool(seed, limit);
+    pool.expands.store(expands, crate::sync::global::Ordering::Relaxed);
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut blocks: Vec<(PoolBlock, bool)> = Vec::new();
     for step in 0..steps {
@@ -99,7 +100,13 @@ fn program(seed: u64, limit: u64, steps: usize) -> Vec<String> {
 #[test]
 fn random_programs_are_ordered() {
     for seed in 1..200 {
-        assert_eq!(program(seed, 3 * MIB, 300), [""; 0], "seed {seed}");
+        for expands in [false, true] {
+            assert_eq!(
+                program(seed, 3 * MIB, 300, expands),
+                [""; 0],
+                "seed {seed}, expandable: {expands}"
+            );
+        }
     }
 }
 
@@ -118,9 +125,17 @@ fn omissions_are_found() {
         Omission::DoneBeforePendingIsFree,
         Omission::BehindOfReused,
         Omission::SlabInUse,
+        Omission::PieceInUse,
+        Omission::Ceiling,
     ] {
-        let found = (1..200).find_map(|seed| without(omission, || program(seed, 3 * MIB, 300)).into_iter().next());
-        assert!(found.is_some(), "{omission:?} was not found");
+        for expands in [false, true] {
+            let of_ranges = matches!(omission, Omission::PieceInUse | Omission::Ceiling);
+            if expands || !of_ranges {
+                let run = |seed| without(omission, || program(seed, 3 * MIB, 300, expands));
+                let found = (1..200).any(|seed| !run(seed).is_empty());
+                assert!(found, "{omission:?} was not found, expandable: {expands}");
+            }
+        }
     }
 }
 

@@ -1,10 +1,14 @@
-//! What needs no device of CUDA's: NVRTC where it is, and kernels on a device that only plays one.
+//! NVRTC where it is; kernels on a device that only plays one; and random programs on the simulated driver.
 //!
 //! Without NVRTC what needs it says SKIPPED and passes; with `NEURO_REQUIRE_NVRTC` in the environment it fails instead.
 
+mod calls;
 mod compiled;
 mod fake;
 mod launches;
+pub(crate) mod machine;
+mod program;
+mod soak;
 
 use std::sync::Once;
 

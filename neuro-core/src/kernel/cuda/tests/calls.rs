@@ -1,0 +1,63 @@
+//! Calls of the driver as a program makes them that uses CUDA by itself.
+
+use std::mem::transmute;
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+use crate::pool::device::Engine;
+
+/// The driver's call of a name, of a type.
+macro_rules! call {
+    ($name:literal: fn($($argument:ty),*)) => {{
+        let address = cuda_sim::address_of($name).map(NonNull::as_ptr).unwrap();
+        // SAFETY: the driver documents the call of this name to have this type.
+        unsafe { transmute::<*mut std::ffi::c_void, unsafe extern "C" fn($($argument),*) -> u32>(address) }
+    }};
+}
+
+fn said(call: &'static str, code: u32) -> Result<()> {
+    if code == 0 {
+        return Ok(());
+    }
+    Err(Error::Driver {
+        device: crate::Device::Cuda(0),
+        call,
+        code: code.into(),
+        meaning: "the program's own call".to_owned(),
+    })
+}
+
+/// A stream that waits for no other, of a device's primary context.
+pub(super) fn stream(engine: &Engine) -> usize {
+    let context = engine.backend().cuda().unwrap().handles().context;
+    let (mut stream, mut was) = (0, 0);
+    let push = call!("cuCtxPushCurrent_v2": fn(usize));
+    let pop = call!("cuCtxPopCurrent_v2": fn(*mut usize));
+    let create = call!("cuStreamCreate": fn(*mut usize, u32));
+    // A call fails now and then, which a test has asked for.
+    // SAFETY: a context that is retained, and room for the answers.
+    unsafe {
+        while push(context) != 0 {}
+        while create(&mut stream, 1) != 0 {}
+        while pop(&mut was) != 0 {}
+    }
+    stream
+}
+
+pub(super) fn destroy(stream: usize) {
+    let destroy = call!("cuStreamDestroy_v2": fn(usize));
+    // SAFETY: a stream of the program's own, which it uses no more.
+    assert_eq!(unsafe { destroy(stream) }, 0);
+}
+
+pub(super) fn fill(stream: usize, to: u64, value: u32, words: usize) -> Result<()> {
+    let fill = call!("cuMemsetD32Async": fn(u64, u32, usize, usize));
+    // SAFETY: whole words of a tensor.
+    said("cuMemsetD32Async", unsafe { fill(to, value, words, stream) })
+}
+
+pub(super) fn copy(stream: usize, to: u64, from: u64, bytes: usize) -> Result<()> {
+    let copy = call!("cuMemcpyAsync": fn(u64, u64, usize, usize));
+    // SAFETY: bytes of two tensors.
+    said("cuMemcpyAsync", unsafe { copy(to, from, bytes, stream) })
+}
