@@ -152,7 +152,7 @@ fn raw_stream(stream: &Bound<'_, PyAny>) -> PyResult<(usize, bool)> {
 }
 
 fn address(number: &Bound<'_, PyAny>) -> PyResult<usize> {
-    number.extract().map_err(|error| {
+    number.extract().map_err(|error: PyErr| {
         if error.is_instance_of::<PyOverflowError>(number.py()) {
             PyValueError::new_err(format!("{number} is no address of a stream"))
         } else {

@@ -5,7 +5,7 @@
 use neuro_core::cuda::{Arg, CompileOptions, Function, Grid, Module};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PySequence, PyString, PyTuple};
+use pyo3::types::{PySequence, PyTuple};
 
 use crate::cuda::PyStream;
 use crate::error::raise;
@@ -126,7 +126,6 @@ impl PyKernel {
 fn argument<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
     match object.cast::<PyTensor>() {
         Ok(tensor) => Ok(Arg::Tensor(&tensor.get().inner)),
-        Err(_) if object.is_instance_of::<PyString>() => Err(not_an_argument(object)),
         Err(_) => match element::scalar(object) {
             Ok(number) => Ok(Arg::Scalar(number)),
             Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(not_an_argument(object)),
@@ -145,7 +144,7 @@ fn not_an_argument(object: &Bound<'_, PyAny>) -> PyErr {
 /// One to three numbers; those that are not said are 1.
 fn axes(what: &str, object: &Bound<'_, PyAny>) -> PyResult<[u32; 3]> {
     let length = |item: &Bound<'_, PyAny>| {
-        item.extract::<u32>().map_err(|error| {
+        item.extract::<u32>().map_err(|error: PyErr| {
             if error.is_instance_of::<PyOverflowError>(item.py()) {
                 PyValueError::new_err(format!("{what}: {item} is out of range: 1 to {}", i32::MAX))
             } else {

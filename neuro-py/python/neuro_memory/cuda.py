@@ -21,7 +21,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, SupportsIndex, TypeAlias
 
 from . import _neuro_memory as _core
 from ._neuro_memory import Tensor
@@ -48,6 +48,35 @@ __all__ = [
 
 # Where NVIDIA's packages have NVRTC, below `nvidia`: of CUDA 13, and of 11 and 12.
 NVRTC_FOLDERS = (os.path.join("cu13", "lib"), os.path.join("cuda_nvrtc", "lib"))
+
+
+class HasCudaStream(Protocol):
+    """A stream that is shown by the protocol which libraries share."""
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Version of the protocol, which is 0, and address of the CUstream."""
+        ...
+
+
+class TorchStream(Protocol):
+    """A stream as PyTorch shows it."""
+
+    @property
+    def cuda_stream(self) -> int:
+        """Address of the CUstream."""
+        ...
+
+
+class CupyStream(Protocol):
+    """A stream as CuPy shows it."""
+
+    @property
+    def ptr(self) -> int:
+        """Address of the CUstream."""
+        ...
+
+
+SomeStream: TypeAlias = SupportsIndex | HasCudaStream | TorchStream | CupyStream
 
 
 class Handles(NamedTuple):
