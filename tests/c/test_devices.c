@@ -74,12 +74,15 @@ static void names_and_numbers(void) {
 
 static void what_there_is_and_what_is_missing(void) {
     size_t count = neuro_device_get_count();
+    int32_t cards = 0, others = 0;
     struct { neuro_device_info_t info; uint64_t newer[2]; } longer;
     for (size_t i = 0; i < count; i++) {
         neuro_device_info_t info = {.struct_size = sizeof info};
         CHECK_OK(neuro_device_get_info(i, &info));
-        CHECK(info.struct_size == sizeof info && info.device.type == NEURO_DEVICE_VULKAN && info.device.id == (int32_t)i);
-        CHECK(info.name[0] != '\0' && info.kind[0] != '\0' && strncmp(info.api, "Vulkan 1.", 9) == 0);
+        int is_cuda = info.device.type == NEURO_DEVICE_CUDA;
+        CHECK(info.struct_size == sizeof info && (is_cuda || info.device.type == NEURO_DEVICE_VULKAN));
+        CHECK(info.device.id == (is_cuda ? cards++ : others++));
+        CHECK(info.name[0] != '\0' && info.kind[0] != '\0' && strncmp(info.api, is_cuda ? "CUDA 1" : "Vulkan 1.", 6) == 0);
         CHECK(info.memory_bytes > 0 && info.max_allocation_bytes > 0 && info.max_allocations > 0);
         neuro_device_info_t part;
         memset(&part, 0x5a, sizeof part);
