@@ -82,7 +82,7 @@ static void what_there_is_and_what_is_missing(void) {
         int is_cuda = info.device.type == NEURO_DEVICE_CUDA;
         CHECK(info.struct_size == sizeof info && (is_cuda || info.device.type == NEURO_DEVICE_VULKAN));
         CHECK(info.device.id == (is_cuda ? cards++ : others++));
-        CHECK(info.name[0] != '\0' && info.kind[0] != '\0' && strncmp(info.api, is_cuda ? "CUDA 1" : "Vulkan 1.", 6) == 0);
+        CHECK(info.name[0] != '\0' && info.kind[0] != '\0' && strncmp(info.api, is_cuda ? "compute capability" : "Vulkan 1.", is_cuda ? 18 : 9) == 0);
         CHECK(info.memory_bytes > 0 && info.max_allocation_bytes > 0 && info.max_allocations > 0);
         neuro_device_info_t part;
         memset(&part, 0x5a, sizeof part);
