@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_uint};
 
 use crate::codes::{Answer, Code, INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY};
-use crate::gate::{DEVICES_OF_A_WORLD, Locked, give, in_context};
+use crate::gate::{DEVICES_OF_A_WORLD, Locked, give, in_context, on_device};
 use crate::handle::{self, handle};
 use crate::space::{Kind, Piece};
 
@@ -185,12 +185,12 @@ pub(crate) unsafe extern "C" fn cuMemGetAllocationGranularity(
     prop: *const AllocationProp,
     option: c_uint,
 ) -> Code {
-    in_context("cuMemGetAllocationGranularity", |world, _| {
-        if prop.is_null() || option > 1 {
-            return Err(INVALID_VALUE);
-        }
-        // SAFETY: the caller's contract, and not null.
-        let prop = unsafe { *prop };
+    if prop.is_null() || option > 1 {
+        return INVALID_VALUE;
+    }
+    // SAFETY: the caller's contract, and not null.
+    let prop = unsafe { *prop };
+    on_device("cuMemGetAllocationGranularity", prop.location.id, |world, _| {
         world.device_of(prop.location)?;
         // SAFETY: the caller's contract.
         unsafe { give(bytes, GRANULARITY as usize) }

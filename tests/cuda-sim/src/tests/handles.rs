@@ -190,3 +190,34 @@ fn devices_say_what_they_are() {
     );
     assert!(text.is_null());
 }
+
+/// Times of events, streams with priorities, and whose a stream is.
+#[test]
+fn smaller_calls_answer() {
+    let session = Session::new(6);
+    let (mut one, mut context, mut milliseconds) = (0usize, 0usize, -1f32);
+    assert_eq!(
+        call!(cuStreamCreateWithPriority(&mut one => *mut usize, 1 => u32, -1 => i32)),
+        SUCCESS
+    );
+    assert_eq!(call!(cuStreamGetCtx(one => usize, &mut context => *mut usize)), SUCCESS);
+    assert_eq!(context, session.contexts[0]);
+    let moments = [0, 0, 2].map(|flags: u32| {
+        let mut moment = 0usize;
+        assert_eq!(call!(cuEventCreate(&mut moment => *mut usize, flags => u32)), SUCCESS);
+        moment
+    });
+    let mut elapsed = |to: usize| {
+        let code = call!(cuEventElapsedTime(&mut milliseconds => *mut f32, moments[0] => usize, to => usize));
+        (code, milliseconds)
+    };
+    assert_eq!(elapsed(moments[1]).0, INVALID_HANDLE);
+    record(moments[0], one);
+    (0..9).for_each(|_| record(moments[1], one));
+    record(moments[2], one);
+    assert_eq!(synchronize(one), SUCCESS);
+    let (code, took) = elapsed(moments[1]);
+    assert!(code == SUCCESS && took > 0.0, "{code} {took}");
+    assert_eq!(elapsed(moments[2]).0, INVALID_HANDLE);
+    session.is_clean();
+}

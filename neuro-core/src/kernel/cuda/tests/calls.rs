@@ -27,27 +27,34 @@ fn said(call: &'static str, code: u32) -> Result<()> {
     })
 }
 
-/// A stream that waits for no other, of a device's primary context.
-pub(super) fn stream(engine: &Engine) -> usize {
+/// Does `work` with the device's primary context current.
+pub(super) fn in_context<T>(engine: &Engine, work: impl FnOnce() -> T) -> T {
     let context = engine.backend().cuda().unwrap().handles().context;
-    let (mut stream, mut was) = (0, 0);
     let push = call!("cuCtxPushCurrent_v2": fn(usize));
     let pop = call!("cuCtxPopCurrent_v2": fn(*mut usize));
-    let create = call!("cuStreamCreate": fn(*mut usize, u32));
+    let mut was = 0;
     // A call fails now and then, which a test has asked for.
-    // SAFETY: a context that is retained, and room for the answers.
-    unsafe {
-        while push(context) != 0 {}
-        while create(&mut stream, 1) != 0 {}
-        while pop(&mut was) != 0 {}
-    }
+    // SAFETY: a context that is retained.
+    while unsafe { push(context) } != 0 {}
+    let done = work();
+    // SAFETY: there is room for the answer.
+    while unsafe { pop(&mut was) } != 0 {}
+    done
+}
+
+/// A stream that waits for no other, of a device's primary context.
+pub(super) fn stream(engine: &Engine) -> usize {
+    let create = call!("cuStreamCreate": fn(*mut usize, u32));
+    let mut stream = 0;
+    // SAFETY: there is room for the answer.
+    in_context(engine, || while unsafe { create(&mut stream, 1) } != 0 {});
     stream
 }
 
-pub(super) fn destroy(stream: usize) {
+pub(super) fn destroy(engine: &Engine, stream: usize) {
     let destroy = call!("cuStreamDestroy_v2": fn(usize));
     // SAFETY: a stream of the program's own, which it uses no more.
-    assert_eq!(unsafe { destroy(stream) }, 0);
+    assert_eq!(in_context(engine, || unsafe { destroy(stream) }), 0);
 }
 
 pub(super) fn fill(stream: usize, to: u64, value: u32, words: usize) -> Result<()> {

@@ -397,7 +397,9 @@ impl<'a> Actor<'a> {
             return;
         }
         let stream = self.guests[guest].stream.as_ref().unwrap();
-        let copied = calls::copy(stream.raw(), target, source, from.nbytes());
+        let copied = calls::in_context(&self.machine.engines[device], || {
+            calls::copy(stream.raw(), target, source, from.nbytes())
+        });
         let noted = stream
             .record(&from, Access::Read)
             .and_then(|()| stream.record(&to, Access::Write));
@@ -436,7 +438,7 @@ impl<'a> Actor<'a> {
             });
             if self.guests.len() > 6 {
                 let gone = self.guests.swap_remove(at);
-                calls::destroy(gone.raw);
+                calls::destroy(&self.machine.engines[gone.device], gone.raw);
             }
         }
     }
@@ -459,7 +461,7 @@ impl<'a> Actor<'a> {
         self.items.clear();
         for mut guest in self.guests.drain(..) {
             guest.stream = None;
-            calls::destroy(guest.raw);
+            calls::destroy(&self.machine.engines[guest.device], guest.raw);
         }
         self.wrong
     }
