@@ -1,6 +1,7 @@
 /* Kernels of the program's own on tensors. What is wrong without a device is refused everywhere; the rest needs one, and is SKIPPED
  * without unless NEURO_REQUIRE_CUDA is set. */
 #include "cuda.h"
+#include <pthread.h>
 
 /* Two kernels, as a compiler writes them. */
 static const char ptx[] =
@@ -116,6 +117,41 @@ static void a_kernel_of_the_program(void) {
     CHECK(cu.synchronize(raw) == 0 && cu.destroy(raw) == 0);
 }
 
+static neuro_cuda_kernel_t *shared_kernel;
+
+/* Launches on tensors of its own; NULL where all came out right. */
+static void *launch_again_and_again(void *wrong) {
+    for (int round = 0; round < 20; round++) {
+        neuro_tensor_t *tensor = ramp(gpu);
+        neuro_cuda_grid_t grid = {.struct_size = sizeof grid, .blocks = {4}, .threads = {256}};
+        int right = 1;
+        for (int i = 0; i < 3; i++) {
+            right &= LAUNCH(shared_kernel, NULL, &grid, TENSOR(tensor), UINT(COUNT)) == NEURO_OK;
+        }
+        right &= is(tensor, 0, 8);
+        neuro_tensor_release(tensor);
+        if (!right) {
+            return wrong;
+        }
+    }
+    return NULL;
+}
+
+static void launches_from_many_threads(void) {
+    pthread_t threads[4];
+    void *wrong = NULL, *said;
+    CHECK_OK(neuro_cuda_kernel_load(gpu, ptx, sizeof ptx, "twice", "float *x, unsigned n", &shared_kernel));
+    for (int i = 0; i < 4; i++) {
+        CHECK(pthread_create(&threads[i], NULL, launch_again_and_again, threads) == 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(pthread_join(threads[i], &said) == 0);
+        wrong = said != NULL ? said : wrong;
+    }
+    CHECK(wrong == NULL);
+    CHECK_OK(neuro_cuda_kernel_release(shared_kernel));
+}
+
 static void what_a_launch_refuses(void) {
     neuro_cuda_kernel_t *kernel = NULL, *out = (neuro_cuda_kernel_t *)&kernel;
     CHECK_FAILS(neuro_cuda_kernel_load(gpu, "", 1, "twice", "", &out), NEURO_INVALID_ARGUMENT, "nothing in them");
@@ -128,7 +164,6 @@ static void what_a_launch_refuses(void) {
     CHECK_FAILS(neuro_cuda_kernel_find(kernel, NULL, NULL, &out), NEURO_INVALID_ARGUMENT, "name is NULL");
 
     neuro_tensor_t *here = ramp(cpu), *there = ramp(gpu), *bytes = NULL, *gaps = NULL;
-    CHECK_OK(neuro_cuda_grid_for_elements(1, 1, &(neuro_cuda_grid_t){.struct_size = sizeof(neuro_cuda_grid_t)}));
     neuro_cuda_grid_t grid = {.struct_size = sizeof grid, .blocks = {4}, .threads = {256}}, bad = grid;
     CHECK_OK(neuro_tensor_slice(there, 0, 0, COUNT, 2, &gaps));
     neuro_tensor_t *small = NULL;
@@ -222,6 +257,7 @@ int main(void) {
         return 1;
     }
     RUN(a_kernel_of_the_program);
+    RUN(launches_from_many_threads);
     RUN(what_a_launch_refuses);
     RUN(a_kernel_that_is_compiled);
     return DONE();
