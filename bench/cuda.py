@@ -13,6 +13,8 @@ HERE = Path(__file__).resolve().parent
 WORKER = HERE / "target/release/cuda-worker"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
+#: Of the device; what nobody writes to is not there.
+MEMORY = 16 * GIB
 #: Of one allocation and one free.
 PAIR_GOAL = 80e-9
 #: Bytes page-locked over bytes asked for.
@@ -20,6 +22,8 @@ PINNED_GOAL = 1.01
 
 #: Bounds of sizes in bytes, slots.
 MIXES = ((64 * KIB, 64 * KIB, 1), (MIB, 16 * MIB, 50), (4 * KIB, MIB, 1000))
+#: Blocks that a step of training uses and frees beside its own, at least.
+FEW_BLOCKS = 20
 #: What a steady program does not ask the driver for.
 NEVER = (
     "cuMemAlloc_v2",
@@ -75,14 +79,14 @@ class Cuda:
 
     def training_rows(self) -> None:
         """What steps of training ask the driver for; with few blocks freed in each, and with ten times as many."""
-        name = "a step of training"
+        name = "training step"
         if not self.bench.wanted(name):
             return
         steps = 20 if self.quick else 300
-        few = [self.ask({"fact": "training", "steps": steps, "blocks": 0}, checked=True) for _ in range(self.sessions)]
+        few = [self.training(steps, FEW_BLOCKS) for _ in range(self.sessions)]
         freed = few[0]["freed"]
-        more = round(9 * freed)
-        many = [self.ask({"fact": "training", "steps": steps, "blocks": more}, checked=True) for _ in range(self.sessions)]
+        more = 9 * round(freed)
+        many = [self.training(steps, FEW_BLOCKS + more) for _ in range(self.sessions)]
         for call in NEVER:
             most = max(told["calls"][call] for told in (*few, *many))
             self.count(Row(f"{name}: {call}", "none", holds=most == 0, note=f"{most:g} a step at most, of {steps} steps"))
@@ -96,6 +100,9 @@ class Cuda:
         # Between two runs of the same there is as much: copies end when they do.
         apart = records[1][0] - records[0][-1]
         self.count(Row(f"{name}: cuEventRecord", "none for a free", holds=apart * 100 <= more, note=note))
+
+    def training(self, steps: int, blocks: int) -> dict:
+        return self.ask({"fact": "training", "steps": steps, "blocks": blocks}, checked=True)
 
     def weights_row(self) -> None:
         """Page-locked memory for the weights of a model."""
@@ -118,7 +125,8 @@ class Cuda:
 
 def program(driver: Path, arm: str, checked: bool = False) -> tuple[str, ...]:
     """The command of an arm. `checked`: the driver also watches what the host does with page-locked memory, which takes time."""
-    return ("env", f"LD_LIBRARY_PATH={driver}", f"NEURO_CUDA_SIM_PROTECT={int(checked)}", str(WORKER), arm)
+    settings = {"LD_LIBRARY_PATH": driver, "NEURO_CUDA_SIM_MEMORY": MEMORY, "NEURO_CUDA_SIM_PROTECT": int(checked)}
+    return ("env", *(f"{name}={value}" for name, value in settings.items()), str(WORKER), arm)
 
 
 def span(low: int, high: int) -> str:

@@ -6,7 +6,7 @@ use bench_worker::Result;
 use neuro_core::{DeviceMemory, Init, MemoryPool};
 
 use crate::DEVICE;
-use crate::driver::Driver;
+use crate::driver::{Counts, Driver};
 
 /// Most bytes of a pool here: more than any program here has live.
 const LIMIT: usize = 4 << 30;
@@ -23,9 +23,9 @@ pub trait Blocks: Send + 'static {
         drop(block);
     }
 
-    /// Calls of the driver so far.
-    fn calls(&self) -> u64 {
-        0
+    /// Calls of the driver so far, where there is one.
+    fn calls(&self) -> Option<Counts> {
+        None
     }
 
     /// # Errors
@@ -60,8 +60,8 @@ impl Blocks for Memory {
         DeviceMemory::from_pool(&self.pool, bytes as usize, None, Init::Uninit).ok()
     }
 
-    fn calls(&self) -> u64 {
-        self.driver.all()
+    fn calls(&self) -> Option<Counts> {
+        Some(self.driver.all())
     }
 
     fn check(&self) -> Result<()> {
@@ -92,17 +92,16 @@ impl Blocks for Nothing {
 ///
 /// # Errors
 /// Where it did.
-pub fn timed<B: Blocks>(
-    blocks: &mut B,
-    clock: bench_worker::Clock,
-    work: impl FnOnce(&mut B),
-) -> Result<f64> {
+pub fn timed<B: Blocks>(blocks: &mut B, clock: bench_worker::Clock, work: impl FnOnce(&mut B)) -> Result<f64> {
     let before = blocks.calls();
     let start = clock.seconds();
     work(blocks);
     let seconds = clock.seconds() - start;
-    match blocks.calls() - before {
-        0 => Ok(seconds),
-        calls => Err(format!("{calls} calls of the driver while blocks were allocated and freed").into()),
+    if let (Some(before), Some(after)) = (before, blocks.calls())
+        && before != after
+    {
+        let calls = after.since(&before);
+        return Err(format!("the driver was called while blocks were allocated and freed: {calls}").into());
     }
+    Ok(seconds)
 }

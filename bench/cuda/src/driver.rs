@@ -8,7 +8,7 @@ use neuro_core::cuda;
 use crate::DEVICE;
 
 /// Every call that could be made while blocks are allocated and freed.
-const CALLS: &[&CStr] = &[
+const CALLS: [&CStr; 28] = [
     c"cuMemAlloc_v2",
     c"cuMemFree_v2",
     c"cuMemCreate",
@@ -40,6 +40,20 @@ const CALLS: &[&CStr] = &[
 ];
 
 type Code = u32;
+
+/// Of [`CALLS`].
+#[derive(PartialEq, Eq)]
+pub struct Counts([u64; CALLS.len()]);
+
+impl Counts {
+    /// The calls since `before`, in words.
+    pub fn since(&self, before: &Self) -> String {
+        let counts = self.0.iter().zip(before.0).zip(CALLS);
+        let more = counts.filter(|((now, before), _)| *now > before);
+        let words = more.map(|((now, before), name)| format!("{} × {}", now - before, name.to_string_lossy()));
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
 
 #[derive(Clone, Copy)]
 pub struct Driver {
@@ -95,9 +109,9 @@ impl Driver {
         unsafe { (self.calls)(std::ptr::null()) }
     }
 
-    /// All calls so far that could be part of allocating and freeing.
-    pub fn all(self) -> u64 {
-        CALLS.iter().map(|name| self.count(name)).sum()
+    /// How often each call was made that could be part of allocating and freeing.
+    pub fn all(self) -> Counts {
+        Counts(CALLS.map(|name| self.count(name)))
     }
 
     /// Bytes that are page-locked now.

@@ -9,8 +9,10 @@ use neuro_core::{Arc, DType, DeviceMemory, DynTensor, Geometry};
 use crate::blocks::{Blocks, Memory, timed};
 use crate::training;
 
-/// Of each slot, before any that count.
-const FIRST_STEPS: usize = 10;
+/// Before any that count: the pool has then all the memory that it will need.
+const FIRST_STEPS: usize = 300_000;
+/// Turns of all slots before any that count, with the blocks used.
+const FIRST_TURNS: usize = 10;
 
 struct Step {
     slot: u32,
@@ -26,6 +28,7 @@ struct Slots<B: Blocks> {
 }
 
 impl<B: Blocks> Slots<B> {
+    /// Settled.
     fn new(mut blocks: B, sizes: RangeInclusive<u32>, slots: u32) -> Result<Self> {
         let mut random = Random::new(1);
         let full: Vec<_> = (0..slots)
@@ -34,12 +37,15 @@ impl<B: Blocks> Slots<B> {
         if full.is_empty() || full.iter().any(Option::is_none) {
             return Err(format!("there are no {slots} slots that can be filled").into());
         }
-        Ok(Self {
+        let mut slots = Self {
             blocks,
             full,
             sizes,
             random,
-        })
+        };
+        let first = slots.draw(FIRST_STEPS);
+        take_turns(&mut slots.blocks, &mut slots.full, &first);
+        Ok(slots)
     }
 
     fn size(&mut self) -> u32 {
@@ -60,7 +66,13 @@ impl<B: Blocks> Slots<B> {
     fn draw_each(&mut self) -> Vec<Step> {
         let mut order: Vec<u32> = (0..self.full.len() as u32).collect();
         self.random.shuffle(&mut order);
-        order.into_iter().map(|slot| Step { slot, bytes: self.size() }).collect()
+        order
+            .into_iter()
+            .map(|slot| Step {
+                slot,
+                bytes: self.size(),
+            })
+            .collect()
     }
 
     fn run(&mut self, steps: &[Step], clock: Clock) -> Result<f64> {
@@ -82,15 +94,12 @@ fn take_turns<B: Blocks>(blocks: &mut B, full: &mut [Option<B::Block>], steps: &
 /// Nobody uses the blocks.
 struct Replace<B: Blocks>(Slots<B>);
 
-/// Settled slots.
+/// Slots that nobody uses.
 ///
 /// # Errors
 /// Where there is no slot, or no room.
 pub fn replace<B: Blocks>(blocks: B, sizes: RangeInclusive<u32>, slots: u32) -> Result<Box<dyn Work>> {
-    let mut slots = Slots::new(blocks, sizes, slots)?;
-    let first = slots.draw(FIRST_STEPS * slots.full.len());
-    take_turns(&mut slots.blocks, &mut slots.full, &first);
-    Ok(Box::new(Replace(slots)))
+    Ok(Box::new(Replace(Slots::new(blocks, sizes, slots)?)))
 }
 
 impl<B: Blocks> Work for Replace<B> {
@@ -113,7 +122,7 @@ struct Used {
     _module: Module,
 }
 
-/// Settled slots, and a kernel.
+/// Slots, and a kernel that uses them.
 ///
 /// # Errors
 /// Where there is no slot, or no room.
@@ -125,7 +134,7 @@ pub fn used(sizes: RangeInclusive<u32>, slots: u32) -> Result<Box<dyn Work>> {
         kernel,
         _module: module,
     };
-    for _ in 0..FIRST_STEPS {
+    for _ in 0..FIRST_TURNS {
         work.use_all()?;
         let steps = work.slots.draw_each();
         let Slots { blocks, full, .. } = &mut work.slots;

@@ -159,7 +159,10 @@ impl Program {
         let tensors = (0..self.more)
             .map(|at| self.stream.empty(&self.device, &[64 << (at % 8)], DType::F32))
             .collect::<neuro_core::Result<Vec<_>>>()?;
-        let addresses = tensors.iter().map(cuda::pointer).collect::<neuro_core::Result<Vec<_>>>()?;
+        let addresses = tensors
+            .iter()
+            .map(cuda::pointer)
+            .collect::<neuro_core::Result<Vec<_>>>()?;
         let named: Vec<_> = tensors.iter().map(|tensor| (tensor, Access::Write)).collect();
         let driver = self.driver;
         let work = |stream| {
@@ -216,7 +219,12 @@ pub fn tell(steps: u32, blocks: u32) -> Result<Value> {
         program.step(step)?;
     }
     let driver = program.driver;
-    let count = || COUNTED.iter().map(|name| driver.count(name)).chain([driver.device_syncs()]);
+    let count = || {
+        COUNTED
+            .iter()
+            .map(|name| driver.count(name))
+            .chain([driver.device_syncs()])
+    };
     let before: Vec<u64> = count().collect();
     let freed = program.freed;
     for step in 0..steps {
