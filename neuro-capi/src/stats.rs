@@ -76,6 +76,9 @@ pub struct neuro_pool_stats_t {
     pub cache_bytes: usize,
     /// Bytes kept for small blocks outside the caches.
     pub slab_free_bytes: usize,
+    /// Bytes that are locked in memory because devices reach them there, of a pool with `NEURO_POOL_GPU_SUPPORT`: counted in steps of
+    /// 2 MiB.
+    pub pinned_bytes: usize,
 }
 
 // SAFETY: repr(C), integers of the same size (u64 and a 64-bit usize), `struct_size` first.
@@ -114,6 +117,7 @@ impl From<PoolStats> for neuro_pool_stats_t {
             cache_blocks: stats.cache_blocks,
             cache_bytes: stats.cache_bytes,
             slab_free_bytes: stats.slab_free_bytes,
+            pinned_bytes: stats.pinned_bytes,
         }
     }
 }

@@ -35,7 +35,8 @@ use crate::tensor::PyTensor;
 /// on_soft_limit: called with a PoolStats, as long as this object lives, on whichever thread allocates, in the middle of
 ///     that; it may free, trim, allocate and ask. What it raises goes to sys.unraisablehook.
 /// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
-/// gpu_support: let devices use its memory where it lies: the property gpu_support has the names of those that do.
+/// gpu_support: let devices use its memory where it lies: the property gpu_support has the names of those that do. Where there is a
+///     CUDA device, all its memory is page-locked as the pool takes it: pinned_bytes of its figures.
 /// device: where its memory lies: "cpu", or "vulkan:0" and the like, whose memory is the limit where none is given. Of the other
 ///     options such a pool has export and expandable only.
 /// export: other processes can import its memory: see Tensor.export_fd. A device that cannot is reported by the first tensor.

@@ -103,6 +103,8 @@ stats_class! {
     cache_bytes: usize = stats.cache_bytes,
     /// Bytes kept for small blocks outside the caches.
     slab_free_bytes: usize = stats.slab_free_bytes,
+    /// Bytes that are locked in memory because devices reach them there, of a pool with gpu_support.
+    pinned_bytes: usize = stats.pinned_bytes,
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

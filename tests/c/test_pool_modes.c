@@ -320,6 +320,7 @@ static void figures_agree(const neuro_pool_t *pool) {
     CHECK(s.cached_bytes == s.committed_bytes - s.live_bytes);
     CHECK(s.largest_hole_bytes <= s.hole_bytes && s.fragmentation_percent <= 100);
     CHECK(s.cache_bytes + s.slab_free_bytes <= s.committed_bytes);
+    CHECK(s.pinned_bytes == 0);
     CHECK(s.cache_bytes >= 64 * s.cache_blocks && (s.caches > 0 || s.cache_blocks == 0));
 }
 

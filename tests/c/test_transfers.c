@@ -370,6 +370,9 @@ static void memory_that_both_reach(void) {
             CHECK(*(const unsigned char *)neuro_tensor_get_const_data(copy) == (unsigned char)~byte_at(0, (unsigned)i));
             CHECK_OK(neuro_tensor_release(copy));
         }
+        neuro_pool_stats_t stats = {.struct_size = sizeof stats};
+        CHECK_OK(neuro_pool_get_stats(pool, &stats));
+        CHECK(stats.pinned_bytes >= lengths[i] && stats.pinned_bytes <= stats.committed_bytes);
         CHECK_OK(neuro_tensor_release(here));
         CHECK_OK(neuro_tensor_release(there));
         CHECK_OK(neuro_tensor_release(mapped));

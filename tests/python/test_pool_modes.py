@@ -296,6 +296,7 @@ def check_figures(stats: nm.PoolStats) -> None:
     assert stats.cached_bytes == stats.committed_bytes - stats.live_bytes
     assert stats.largest_hole_bytes <= stats.hole_bytes and 0 <= stats.fragmentation < 1
     assert stats.cache_bytes + stats.slab_free_bytes <= stats.committed_bytes
+    assert stats.pinned_bytes == 0
 
 
 def test_figures_answer_leak_or_cache_or_holes() -> None:

@@ -278,6 +278,7 @@ def test_memory_that_both_reach():
     pool = nm.MemoryPool(64 << 20, gpu_support=True)
     assert GPU in pool.gpu_support and pool.gpu_support_reason is None
     here = pool.full(70_001, 3, "int16")
+    assert pool.stats().pinned_bytes % (2 << 20) == 0
     for there in (here.to(GPU), here.to(GPU, non_blocking=True).wait()):
         back, mapped = there.to("cpu"), there.map()
         assert there.device == GPU and (back.device, mapped.device) == ("cpu", "cpu")
@@ -287,6 +288,7 @@ def test_memory_that_both_reach():
     if back.data_ptr == here.data_ptr:
         here.numpy()[70_000] = 8
         assert there.to("cpu", copy=True)[70_000] == there.to(pool=nm.default_pool())[70_000] == 8
+    assert 140_002 <= pool.stats().pinned_bytes <= pool.stats().committed_bytes
     copy = here.to(GPU, copy=True)
     here.numpy()[:] = 5
     assert copy.to("cpu")[0] == 3

@@ -131,7 +131,7 @@ unsafe impl Send for Slab {}
 // SAFETY: as above.
 unsafe impl Sync for Slab {}
 
-/// Bytes of a slab.
+/// Bytes of a slab; of page-locked memory of the host also beyond it ([`Backend::import_domain`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Span {
     pub(crate) slab: SlabId,
@@ -194,6 +194,19 @@ pub(crate) fn open(device: Device) -> Result<&'static dyn Backend, String> {
         #[cfg(not(feature = "vulkan"))]
         Device::Vulkan(_) => Err("the library was built without the feature \"vulkan\"".to_owned()),
     }
+}
+
+/// The devices that can page-lock host memory, for all of their kind. Loads their driver.
+pub(crate) fn devices_that_lock() -> Vec<Device> {
+    #[cfg(feature = "cuda")]
+    let found = cuda::devices().unwrap_or_default();
+    #[cfg(not(feature = "cuda"))]
+    let found: Vec<info::DeviceInfo> = Vec::new();
+    let usable = found.into_iter().filter(|info| info.unusable.is_none());
+    usable
+        .filter(|info| info.host_import_alignment.is_some())
+        .map(|info| info.device)
+        .collect()
 }
 
 /// Takes up a device that somebody else opened: its ordinal.
@@ -282,6 +295,13 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
             code: 0,
             meaning: "the device cannot use host memory where it lies".to_owned(),
         })
+    }
+
+    /// Host memory is imported once for all devices that say the same number here, by one of them, and then all of them reach it. A slab
+    /// of it is named by its address, and a span of it may reach beyond its slab, into the next that lies there. `None`: each device imports
+    /// for itself.
+    fn import_domain(&self) -> Option<usize> {
+        None
     }
 
     /// A file descriptor for the memory of a slab of kind [`SlabKind::Exported`], and how many bytes that has. The slab begins with it,

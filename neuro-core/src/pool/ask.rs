@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::guard::Guard;
 use super::record::GRANULE;
 use super::region::Region;
-use super::{MemoryPool, PoolStats, device, gpu, lock_state, registry, stats, table};
+use super::{MemoryPool, PoolStats, device, gpu, lock_state, locking, registry, stats, table};
 use crate::error::{Error, Result};
 
 impl MemoryPool {
@@ -51,13 +51,14 @@ impl MemoryPool {
         if let Some(pool) = &inner.device {
             return pool.trim(keep_bytes);
         }
-        gpu::release(inner);
+        gpu::release(inner, keep_bytes);
         lock_state(inner).trim(inner, keep_bytes, usize::MAX)
     }
 
     /// [`trim`](Self::trim) on every pool of the process.
     pub fn trim_all(keep_bytes: usize) -> usize {
         device::release_imports(None);
+        locking::release_all(keep_bytes);
         // Drivers are called: before any lock is taken.
         let mut given_back: usize = device::pools().iter().map(|pool| pool.trim(keep_bytes)).sum();
         registry::for_each(|pool, state| given_back += state.trim(pool, keep_bytes, usize::MAX));

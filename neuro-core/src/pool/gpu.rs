@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use super::state::State;
-use super::{Inner, MemoryPool, device, lock_state, table};
+use super::{Inner, MemoryPool, device, lock_state, locking, table};
 use crate::backend::host::STEP;
 use crate::backend::info::devices;
 use crate::device::Device;
@@ -19,10 +19,19 @@ impl MemoryPool {
     /// without a copy, and to others by a copy of the device's own, which nobody has to wait for. Where that cannot be, copies go
     /// through staging memory as they do from any pool, and [`gpu_support`](Self::gpu_support) says why.
     ///
+    /// Where there is a CUDA device, blocks lie in page-locked memory from the first: of exactly the steps of 2 MiB that the pool holds,
+    /// locked once for all such devices, and for whoever else uses CUDA in the process. [`PoolStats::pinned_bytes`](crate::PoolStats)
+    /// counts it. To lock pages takes time, so this is for pools that are used again and again.
+    ///
     /// Memory that devices have reached stays with the pool until it is trimmed or gone.
     #[must_use]
     pub fn with_gpu_support(self, support: bool) -> Self {
-        self.inner().gpu_support.store(support, Ordering::Relaxed);
+        let inner = self.inner();
+        let mut state = lock_state(inner);
+        inner.gpu_support.store(support, Ordering::Relaxed);
+        state.options.exact = support;
+        inner.locking.note_grown(); // what is there already
+        drop(state);
         self
     }
 
@@ -100,10 +109,11 @@ impl State {
     }
 }
 
-/// Gives up what devices do not use at this moment. No lock is held.
-pub(super) fn release(pool: &Inner) {
+/// Gives up what devices do not use at this moment, where more than `keep` bytes are cached. No lock is held.
+pub(super) fn release(pool: &Inner, keep: usize) {
     if pool.is_gpu_reached() {
         device::release_imports(Some(pool.number));
+        locking::release(pool, keep);
     }
 }
 

@@ -28,8 +28,7 @@ impl State {
         if self.room() < u64::from(units) {
             return None;
         }
-        // Under a limit every granule counts.
-        let roomy = self.options.limit.is_none();
+        let roomy = self.options.is_roomy();
         let mut regions = self.regions.iter_mut().filter(|region| region.kind == Kind::Blocks);
         regions.find_map(|region| region.reuse(units, align, roomy))
     }
@@ -73,7 +72,7 @@ impl State {
         if self.room() < u64::from(units) {
             return Ok(None);
         }
-        let roomy = self.options.limit.is_none();
+        let roomy = self.options.is_roomy();
         for region in self.regions.iter_mut().filter(|region| region.kind == kind) {
             let before = region.committed();
             if let Some(placed) = region.allocate(units, align, roomy, reach)? {
@@ -235,7 +234,8 @@ impl State {
     fn drop_empty_regions(&mut self, pool: &Inner) -> bool {
         let before = self.regions.len();
         for index in (0..before).rev() {
-            if self.regions[index].heap().live_blocks() == 0 && !self.regions[index].pinned {
+            let region = &self.regions[index];
+            if region.heap().live_blocks() == 0 && !region.pinned && !region.is_locked() {
                 self.drop_region(pool, index);
             }
         }
@@ -278,7 +278,8 @@ impl State {
             if region.pinned {
                 continue;
             }
-            if region.heap().live_blocks() == 0 && now - region.committed() >= target.min(now) {
+            let is_empty = region.heap().live_blocks() == 0 && !region.is_locked();
+            if is_empty && now - region.committed() >= target.min(now) {
                 self.drop_region(pool, index);
             } else if now > target {
                 let given_back = region.trim(now - target);

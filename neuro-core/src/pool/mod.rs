@@ -6,8 +6,8 @@
 //! - `slab.rs`, `class.rs`, `lines.rs`: small blocks, cut from blocks of the heap; `depot.rs`: those on their way between threads.
 //! - `cache.rs`, `local.rs`, `gate.rs`: what each thread keeps for itself, and how it is taken away from it.
 //! - `pending.rs`: what was freed while the lock was taken.
-//! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`: one reservation, its heap, its committed steps.
-//! - `gpu.rs`: memory that devices reach where it lies. `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
+//! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`, `steps.rs`: one reservation, its heap, its committed steps.
+//! - `gpu.rs`, `locking.rs`: memory that devices reach where it lies, and locked in place. `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
 //! - `guard.rs`, `asan.rs`: debug mode and AddressSanitizer. `scope.rs`, `stats.rs`: figures. `ptr.rs`: `PoolPtr`.
 //!
 //! The way of a small block: this thread's cache, no lock. Of a large one: the pool's lock, its heap, a record. Back: the
@@ -34,6 +34,7 @@ mod head;
 mod lines;
 mod live;
 mod local;
+mod locking;
 mod options;
 mod pending;
 mod plain;
@@ -49,6 +50,7 @@ mod slab;
 mod small;
 mod state;
 mod stats;
+mod steps;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -59,6 +61,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use self::device::PoolOwner;
+use self::locking::Locking;
 use self::options::Options;
 use self::pending::Pending;
 use self::record::{BlockWord, GRANULE};
@@ -109,6 +112,7 @@ struct Inner {
     /// Whether devices may use its memory where it lies; and whether one ever did, which stays.
     gpu_support: AtomicBool,
     gpu_reached: AtomicBool,
+    locking: Locking,
     /// Whether every request has to come to the lock: `State::slow`, for those who do not have it.
     slow: AtomicBool,
     /// Small requests of threads that have no cache yet.
@@ -193,6 +197,7 @@ impl MemoryPool {
             guarded: AtomicBool::new(false),
             gpu_support: AtomicBool::new(false),
             gpu_reached: AtomicBool::new(false),
+            locking: Locking::default(),
             slow: AtomicBool::new(false),
             newcomers: AtomicU32::new(0),
             pending: Pending::new(),
@@ -253,7 +258,7 @@ fn close(pool: NonNull<Inner>) {
 unsafe fn destroy(pool: NonNull<Inner>) {
     registry::leave(pool);
     // SAFETY: it lives until the next lines.
-    gpu::release(unsafe { pool.as_ref() });
+    gpu::release(unsafe { pool.as_ref() }, 0);
     // SAFETY: from `Box::leak` in `make`. Out of the registry, with neither handle nor block, it is ours alone; a thread
     // that still leaves `lock` after its own free no longer touches it.
     let inner = unsafe { Box::from_raw(pool.as_ptr()) };

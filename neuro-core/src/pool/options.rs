@@ -12,6 +12,8 @@ pub(super) type SoftCallback = Arc<dyn Fn(&PoolStats) + Send + Sync>;
 pub(super) struct Options {
     /// Most bytes in blocks.
     pub(super) limit: Option<usize>,
+    /// Blocks take what they need and no more, at the price of speed.
+    pub(super) exact: bool,
     /// Touch memory when it is committed.
     pub(super) prefault: bool,
     /// How long cached memory stays unused before it goes back; `None`: until it is trimmed.
@@ -26,11 +28,19 @@ impl Options {
     pub(super) fn new(limit: Option<usize>) -> Self {
         Self {
             limit,
+            exact: false,
             prefault: false,
             decay: Some(Duration::from_secs(1)),
             keep: 0,
             soft: None,
         }
+    }
+}
+
+impl Options {
+    /// Whether large blocks are laid for speed.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.limit.is_none() && !self.exact // under a limit every granule counts
     }
 }
 

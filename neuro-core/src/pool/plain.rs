@@ -34,7 +34,7 @@ impl State {
         if self.room() < u64::from(units) {
             return None;
         }
-        let roomy = self.options.limit.is_none();
+        let roomy = self.options.is_roomy();
         for region in self.regions.iter_mut().filter(|region| region.kind == Kind::Blocks) {
             if let Some(placed) = region.reuse(units, 1, roomy) {
                 let bytes = placed.units as usize * GRANULE;

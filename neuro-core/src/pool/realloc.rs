@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::guard::tell;
-use super::{Init, MemoryPool, lock_state, reaper, table};
+use super::{Init, MemoryPool, lock_state, locking, reaper, table};
 use crate::error::{Error, Result};
 
 impl MemoryPool {
@@ -68,6 +68,7 @@ impl MemoryPool {
         let callback = state.soft_limit_reached(inner);
         let wake = !reaper::is_awake() && state.is_worth_reaping();
         drop(state);
+        locking::keep_up(inner);
         if wake {
             reaper::wake();
         }

@@ -7,6 +7,7 @@
 //! - R3: the steps not marked in `held` read as zeros and cost no memory. A step is marked before a block that touches it
 //!   is handed out.
 //! - R4: so do the bytes from `used` on: no block that reached them was ever handed out.
+//! - R5: the steps marked in `locked` are held, and stay so: a driver has locked them in memory, or is about to.
 
 use std::io;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use std::ptr::NonNull;
 use super::Inner;
 use super::head::Head;
 use super::record::GRANULE;
+use super::steps::Steps;
 use crate::backend::host::{Reservation, STEP};
 use crate::heap::{Block, OffsetHeap, Tag};
 
@@ -46,6 +48,20 @@ pub(super) struct Placed {
     pub(super) dirty_to: usize,
 }
 
+/// Whole steps of a region, to be locked in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) bytes: usize,
+}
+
+impl Piece {
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let start = self.start.addr().get();
+        start..start + self.bytes
+    }
+}
+
 /// What a region is for. Slabs have regions of their own: a slab lives as long as any slot of it, and would stand in the
 /// middle of what large blocks leave behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +79,7 @@ pub(super) struct Region {
     head: NonNull<Head>,
     heap: OffsetHeap,
     held: Steps,
+    locked: Steps,
     /// Where the block that reached furthest ended, in bytes.
     used: usize,
     /// What `used` was at most before memory went back.
@@ -87,6 +104,7 @@ impl Region {
             head: NonNull::from(Box::leak(Box::new(head))),
             heap: OffsetHeap::new(units),
             held: Steps::default(),
+            locked: Steps::default(),
             used: 0,
             furthest: 0,
             whole: 0,
@@ -140,7 +158,58 @@ impl Region {
 
     /// Bytes of bookkeeping.
     pub(super) fn side_bytes(&self) -> usize {
-        self.heap.side_bytes() + self.held.words.capacity() * size_of::<u64>() + self.head().side_bytes(self.used)
+        self.heap.side_bytes() + self.held.side_bytes() + self.locked.side_bytes() + self.head().side_bytes(self.used)
+    }
+
+    /// Whether some of it is locked.
+    pub(super) fn is_locked(&self) -> bool {
+        self.locked.count > 0
+    }
+
+    /// Marks the steps within `wanted` that are held as locked: those that were not before.
+    pub(super) fn mark_locked(&mut self, wanted: &Range<usize>) -> Vec<Piece> {
+        let steps = self.steps_within(wanted);
+        let runs = self.held.runs_without(&self.locked, steps);
+        let pieces = runs.into_iter().map(|run| {
+            self.locked.mark(run.clone());
+            // SAFETY: held steps lie in the reservation.
+            let start = unsafe { self.memory.base().add(run.start * STEP) };
+            let bytes = run.len() * STEP;
+            Piece { start, bytes }
+        });
+        pieces.collect()
+    }
+
+    /// The steps of `addresses`, which are locked, are so no more; those that lie elsewhere do not count.
+    pub(super) fn clear_locked(&mut self, addresses: &Range<usize>) {
+        let steps = self.steps_within(addresses);
+        self.locked.clear(steps);
+    }
+
+    /// Nothing of it is locked in this process.
+    pub(super) fn forget_locked(&mut self) {
+        self.locked = Steps::default();
+    }
+
+    /// The steps of it that `addresses`, whole steps, cover.
+    fn steps_within(&self, addresses: &Range<usize>) -> Range<usize> {
+        let own = self.addresses();
+        let start = addresses.start.clamp(own.start, own.end) - own.start;
+        let end = addresses.end.clamp(own.start, own.end) - own.start;
+        start / STEP..end / STEP
+    }
+
+    /// The addresses of its free ranges; behind the last granule nothing can live.
+    pub(super) fn free_addresses(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let (capacity, own) = (self.heap.capacity(), self.addresses());
+        self.heap.free_ranges().map(move |(offset, len, _)| {
+            let end = if offset + len == capacity {
+                own.end
+            } else {
+                own.start + (offset + len) as usize * GRANULE
+            };
+            own.start + offset as usize * GRANULE..end
+        })
     }
 
     /// Hands out `units` granules on a multiple of `align` granules; `None` where no free run within reach holds them. A roomy
@@ -226,11 +295,19 @@ impl Region {
             self.head().open_up_to(self.memory.opened())?;
         }
         let steps = start / STEP..end.div_ceil(STEP);
+        let before = self.held.count;
         let dirty = self.held.mark(steps).map_or(0..0, |held| {
             let first = (held.start * STEP).max(start);
             let last = (held.end * STEP).min(end).min(self.used).max(first);
             first - start..last - start
         });
+        if self.held.count > before {
+            // SAFETY: the pool lives while it has regions.
+            let pool = unsafe { self.head().pool.as_ref() };
+            if pool.has_gpu_support() {
+                pool.locking.note_grown();
+            }
+        }
         self.used = self.used.max(end);
         if self.held.count == self.used.div_ceil(STEP) {
             self.whole = (self.used.next_multiple_of(STEP) / GRANULE) as u32;
@@ -270,22 +347,13 @@ impl Region {
         true
     }
 
-    /// Gives back at least `excess` bytes of memory that no block uses, highest addresses first, or all there is.
+    /// Gives back at least `excess` bytes of memory that no block uses and that is not locked, highest addresses first, or all there is.
     /// Returns the bytes given back.
     pub(super) fn trim(&mut self, excess: usize) -> usize {
-        let capacity = self.heap.capacity();
+        let start = self.addresses().start;
         let mut free: Vec<Range<usize>> = self
-            .heap
-            .free_ranges()
-            .map(|(offset, len, _)| {
-                // Behind the last granule nothing can live, so the last step counts as free to its end.
-                let end = if offset + len == capacity {
-                    self.memory.len()
-                } else {
-                    (offset + len) as usize * GRANULE
-                };
-                (offset as usize * GRANULE).div_ceil(STEP)..end / STEP
-            })
+            .free_addresses()
+            .map(|free| (free.start - start).div_ceil(STEP)..(free.end - start) / STEP)
             .filter(|steps| steps.start < steps.end)
             .collect();
         free.sort_unstable_by_key(|steps| std::cmp::Reverse(steps.start));
@@ -293,7 +361,7 @@ impl Region {
         for range in free {
             let mut end = range.end;
             while before - self.committed() < excess {
-                let Some(run) = self.held.last_run(range.start..end) else {
+                let Some(run) = self.held.last_run_without(&self.locked, range.start..end) else {
                     break;
                 };
                 let wanted = (excess - (before - self.committed())).div_ceil(STEP);
@@ -324,65 +392,5 @@ impl Drop for Region {
         // SAFETY: from `Box::leak` in `new`. The address table has forgotten it (T3), no block of it is live, and no cache
         // has a block of it, so only a caller who breaks `MemoryPool::free`'s contract could still look at it.
         drop(unsafe { Box::from_raw(self.head.as_ptr()) });
-    }
-}
-
-/// A set of steps, one bit each, as long as the highest one marked.
-#[derive(Default)]
-struct Steps {
-    words: Vec<u64>,
-    count: usize,
-}
-
-impl Steps {
-    #[inline]
-    fn contains(&self, step: usize) -> bool {
-        self.words
-            .get(step / 64)
-            .is_some_and(|word| word >> (step % 64) & 1 == 1)
-    }
-
-    /// Marks `steps`. Returns the hull of those that were marked already.
-    #[inline]
-    fn mark(&mut self, steps: Range<usize>) -> Option<Range<usize>> {
-        // Nearly all blocks lie in a step or two that are held already.
-        if steps.len() == 1 && self.contains(steps.start) {
-            return Some(steps);
-        }
-        let words = steps.end.div_ceil(64);
-        if self.words.len() < words {
-            self.words.resize(words, 0);
-        }
-        let mut held: Option<Range<usize>> = None;
-        for step in steps {
-            let (word, bit) = (&mut self.words[step / 64], 1 << (step % 64));
-            if *word & bit != 0 {
-                held = Some(held.map_or(step, |hull| hull.start)..step + 1);
-            } else {
-                *word |= bit;
-                self.count += 1;
-            }
-        }
-        held
-    }
-
-    fn clear(&mut self, steps: Range<usize>) {
-        for step in steps {
-            debug_assert!(self.contains(step));
-            self.words[step / 64] &= !(1 << (step % 64));
-            self.count -= 1;
-        }
-    }
-
-    /// The highest run of marked steps within `steps`.
-    fn last_run(&self, steps: Range<usize>) -> Option<Range<usize>> {
-        let steps = steps.start..steps.end.min(self.words.len() * 64);
-        let last = steps.clone().rev().find(|&step| self.contains(step))?;
-        let first = (steps.start..last)
-            .rev()
-            .take_while(|&step| self.contains(step))
-            .last()
-            .unwrap_or(last);
-        Some(first..last + 1)
     }
 }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ptr::NonNull;
 
 use super::record::BlockWord;
+use super::region::Region;
 use super::state::State;
 use super::{Inner, MemoryPool, device, gate, local, reaper, table};
 use crate::backend::host::os;
@@ -141,6 +142,7 @@ extern "C" fn after_fork_in_child() {
         held.odd.clear(); // burying looks blocks up
         for (pool, state) in &mut held.pools {
             state.bury_others(pool.get());
+            state.regions.iter_mut().for_each(Region::forget_locked);
             state.release_caches();
         }
     }

@@ -8,7 +8,7 @@ use super::record::{GRANULE, MEDIUM_UNITS, PAGE};
 use super::region::LARGE;
 use super::slab::SMALL_UNITS;
 use super::state::check_alignment;
-use super::{Init, Inner, MemoryPool, PoolPtr, gpu, local, lock_state, reaper};
+use super::{Init, Inner, MemoryPool, PoolPtr, gpu, local, lock_state, locking, reaper};
 use crate::backend::host::{STEP, os};
 use crate::error::{Error, Result};
 
@@ -108,6 +108,7 @@ impl MemoryPool {
         let Some((ptr, dirty)) = plainly else {
             return self.allocate_under_lock(bytes, alignment, init);
         };
+        locking::keep_up(inner);
         if init == Init::Zeroed {
             // SAFETY: `dirty` bytes at most are in the block, which is ours alone until it is returned.
             unsafe { zero(inner, ptr, dirty) };
@@ -134,6 +135,7 @@ impl MemoryPool {
         let callback = state.soft_limit_reached(inner);
         let wake = !reaper::is_awake() && state.is_worth_reaping();
         drop(state);
+        locking::keep_up(inner);
         if wake {
             reaper::wake(); // what was drained may be a lot
         }

@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) served_before: u64,
     pub(super) idle_looks: u32,
     pub(super) next_look: Option<Instant>,
+    /// A driver would not lock memory, since it was last asked to give some up.
+    pub(super) lock_refused: bool,
     /// Whether the soft limit's callback has been called since it was last below.
     pub(super) soft_reached: bool,
 }
@@ -114,6 +116,7 @@ impl State {
             served_before: 0,
             idle_looks: 0,
             next_look: None,
+            lock_refused: false,
             soft_reached: false,
         }
     }

@@ -9,7 +9,7 @@ use crate::ledger::{Counters, Usage};
 /// A pool's figures, all of one moment.
 ///
 /// `requested ≤ live ≤ committed ≤ reserved`. Bytes asked for are *requested*; what blocks occupy, whole granules of 64 bytes
-/// (and 16 KiB more for a block of 32 MiB and above in a pool without a limit), is *live*; memory that may be resident, in
+/// (and 16 KiB more for a block of 32 MiB and above in a pool without a limit and GPU support), is *live*; memory that may be resident, in
 /// blocks or cached for the next ones, is *committed*; address space, which costs nothing, is *reserved*. A leak shows as live
 /// bytes, a cache as [`cached_bytes`](Self::cached_bytes).
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -73,6 +73,9 @@ pub struct PoolStats {
     pub cache_bytes: usize,
     /// Bytes of free slots of slabs, outside the caches.
     pub slab_free_bytes: usize,
+    /// Bytes that are locked in memory because devices reach them there, of a pool [with GPU support](crate::MemoryPool::with_gpu_support):
+    /// counted in steps of 2 MiB.
+    pub pinned_bytes: usize,
 }
 
 impl PoolStats {
@@ -133,6 +136,7 @@ impl PoolStats {
         self.cache_blocks += other.cache_blocks;
         self.cache_bytes += other.cache_bytes;
         self.slab_free_bytes += other.slab_free_bytes;
+        self.pinned_bytes += other.pinned_bytes;
     }
 }
 
@@ -153,6 +157,7 @@ impl State {
             cache_blocks,
             cache_bytes,
             slab_free_bytes: self.slabs.free_bytes(),
+            pinned_bytes: device::imported_bytes(pool.number),
             ..PoolStats::default()
         };
         stats.set_counters(&self.counters);

@@ -208,6 +208,17 @@ impl Shadow {
         uses.find(|event| !clock.is_behind(**event)).copied()
     }
 
+    /// `range` goes: a use of it that does not lie behind `clock`. Whoever has the bytes next knows nothing of what was before.
+    pub fn retire(&mut self, range: Range<u64>, clock: &Clock) -> Option<Event> {
+        let mut found = None;
+        for (_, bytes) in self.stretches(range) {
+            let mut uses = bytes.written.iter().chain(&bytes.read).copied();
+            found = found.or_else(|| uses.find(|event| !clock.is_behind(*event)));
+            (bytes.written, bytes.read) = (None, Vec::new());
+        }
+        found
+    }
+
     /// Nobody has used these bytes yet.
     pub fn renew(&mut self, range: Range<u64>) {
         for (_, bytes) in self.stretches(range) {

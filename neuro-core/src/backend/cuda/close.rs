@@ -13,7 +13,7 @@ impl CudaDevice {
     /// # Safety
     /// Nobody is inside, or comes in again.
     pub(super) unsafe fn destroy(&self, keep: &[SlabId]) {
-        if self.is_shut.swap(true, Ordering::Relaxed) {
+        if self.shared.is_shut.load(Ordering::Relaxed) {
             return;
         }
         let driver = self.shared.driver;
@@ -21,6 +21,12 @@ impl CudaDevice {
             for queue in QUEUES {
                 let mut line = self.line(queue);
                 let last = line.last().number;
+                if line.is_lost() {
+                    // The only way to know that its work is done. The context is current.
+                    // SAFETY: takes nothing.
+                    unsafe { (driver.context_synchronize)() };
+                    line.note_done(last);
+                }
                 // Of others' streams only what went through here is waited for; a lost device is not.
                 if let Ok(Some(moment)) = line.moment(&self.shared, last) {
                     // SAFETY: an event of this context.
@@ -44,6 +50,7 @@ impl CudaDevice {
             Ok(_current) => unsafe { self.slabs.free_all(&self.shared, keep) },
             Err(_) => true,
         };
+        self.shared.is_shut.store(true, Ordering::Relaxed);
         if !left {
             // SAFETY: retained once, by `make`, and all that was made in it is gone.
             let code = unsafe { (driver.context_release)(self.number) };

@@ -105,6 +105,7 @@ driver! {
         context_release = "cuDevicePrimaryCtxRelease_v2": fn(DeviceNumber);
         context_push = "cuCtxPushCurrent_v2": fn(Handle);
         context_pop = "cuCtxPopCurrent_v2": fn(*mut Handle);
+        context_synchronize = "cuCtxSynchronize": fn();
         memory_info = "cuMemGetInfo_v2": fn(*mut usize, *mut usize);
         memory_alloc = "cuMemAlloc_v2": fn(*mut Address, usize);
         memory_free = "cuMemFree_v2": fn(Address);

@@ -29,7 +29,7 @@ impl CudaDevice {
                 line.opened += 1;
                 return Ok(queue);
             }
-            if line.stream.is_none() && free.is_none() {
+            if line.stream.is_none() && free.is_none() && !line.is_lost() {
                 free = Some(queue);
             }
         }
@@ -57,8 +57,8 @@ impl CudaDevice {
         Ok(queue)
     }
 
-    /// As [`RawCuda::close_stream`](crate::backend::raw_cuda::RawCuda::close_stream). If the last mark cannot be recorded, the stream stays
-    /// here as if it were open: its tickets then never get done.
+    /// As [`RawCuda::close_stream`](crate::backend::raw_cuda::RawCuda::close_stream). If the last mark cannot be recorded, what is behind the
+    /// one before is never known to be done (L4 of `line.rs`), and nobody else gets the place.
     ///
     /// # Errors
     /// What the driver said.
@@ -69,13 +69,15 @@ impl CudaDevice {
         if line.opened > 0 || OWN_QUEUES.contains(&queue) {
             return Ok(());
         }
-        let _current = self.shared.make_current()?;
         let last = line.last().number;
-        if !omitted(Omission::MarkOfGuest) {
-            line.moment(&self.shared, last)?; // L4
+        if omitted(Omission::MarkOfGuest) {
+            line.note_done(last);
         }
+        // L4. Whatever comes of it, the stream is its owner's from here on.
+        let current = self.shared.make_current();
+        let marked = current.and_then(|_current| line.moment(&self.shared, last).map(drop));
         line.stream = None;
-        Ok(())
+        marked
     }
 
     /// # Errors

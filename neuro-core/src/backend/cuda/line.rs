@@ -13,7 +13,8 @@
 //! - L1: marks are in the order of their numbers, which are above `done`, and at most `submitted`.
 //! - L2: the mark of number n stands behind the pieces 1..=n of the stream, and behind nothing that was submitted later than it.
 //! - L3: `seen[q]`: all that is submitted from now on is behind piece `seen[q]` of queue q.
-//! - L4: without a stream (a guest that has gone) there is a mark of number `submitted`, or it is done.
+//! - L4: without a stream (a guest that has gone) there is a mark of number `submitted`, or it is done; or that mark could not be recorded:
+//!   then what is behind the last mark is never known to be done, and whoever asks for it is refused.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -120,9 +121,7 @@ impl Line {
         let early = u64::from(omitted(Omission::EventOfTicket));
         let mut first = self.marks.partition_point(|mark| mark.number + early < number);
         if first == self.marks.len() {
-            if !self.add_mark(shared)? {
-                return Ok(None);
-            }
+            self.add_mark(shared)?;
             // Not where the end was before: marks that are done may have been taken up meanwhile.
             first = self.marks.len() - 1;
         }
@@ -135,12 +134,24 @@ impl Line {
         }))
     }
 
-    /// Records an event behind all that was submitted; false where there is nothing to record it in.
+    /// Whether it is without a stream, and the end of what that had cannot be known (L4).
+    pub(super) fn is_lost(&self) -> bool {
+        let marked = self.marks.back().map_or(self.done, |mark| mark.number);
+        self.stream.is_none() && marked < self.submitted
+    }
+
+    /// Records an event behind all that was submitted.
     ///
     /// # Errors
-    /// What the driver said.
-    pub(super) fn add_mark(&mut self, shared: &Arc<Shared>) -> Result<bool, Refusal> {
-        let Some(stream) = self.stream else { return Ok(false) };
+    /// What the driver said; [`Refusal::Call`] where there is no stream to record it in.
+    pub(super) fn add_mark(&mut self, shared: &Arc<Shared>) -> Result<(), Refusal> {
+        let Some(stream) = self.stream else {
+            return Err(Refusal::Call {
+                call: "cuEventRecord",
+                code: 0,
+                meaning: "the stream was closed, and the driver could not mark the end of its work".to_owned(),
+            });
+        };
         if self.marks.len() >= MANY {
             self.look(shared)?;
         }
@@ -149,7 +160,7 @@ impl Line {
             number: self.submitted,
             event,
         });
-        Ok(true)
+        Ok(())
     }
 
     /// Whether all that was submitted is known to be done.
@@ -168,7 +179,7 @@ impl Line {
     /// What the driver said.
     pub(super) fn done(&mut self, shared: &Arc<Shared>) -> Result<u64, Refusal> {
         self.look(shared)?;
-        if self.marks.is_empty() && self.done < self.submitted {
+        if self.marks.is_empty() && self.done < self.submitted && self.stream.is_some() {
             self.add_mark(shared)?;
         }
         Ok(self.done)

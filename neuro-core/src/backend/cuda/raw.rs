@@ -38,7 +38,7 @@ impl RawCuda for CudaDevice {
 
     fn close_stream(&self, queue: Queue) {
         if let Ok(_inside) = self.shared.health.check() {
-            // It stays open if that cannot be said to the driver, which its documentation tells.
+            // What cannot be marked is never known to be done, and whoever needs that is told why.
             let _ = self.close_guest(queue);
         }
     }

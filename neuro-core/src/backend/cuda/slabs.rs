@@ -5,7 +5,7 @@
 //! looked up to use one. The table is for giving back, and for borders:
 //!
 //! Invariant A1: a copy that the driver is given lies in one page-locked range, or in none. So one that crosses a border between two is cut
-//! there.
+//! there. Memory that was page-locked where it lay is so for all devices, whichever of them did it: those borders are the process's.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -34,6 +34,9 @@ struct Held {
     bytes: u64,
     kind: Kind,
 }
+
+/// Where ranges end that were page-locked where they lay, by any device.
+static LOCKED: Mutex<BTreeMap<Address, Address>> = Mutex::new(BTreeMap::new());
 
 #[derive(Debug, Default)]
 pub(super) struct Slabs(Mutex<BTreeMap<SlabId, Held>>);
@@ -90,7 +93,9 @@ impl Slabs {
         // SAFETY: forwarded contract: the bytes stay as they are mapped until `free`; the context is current.
         let code = unsafe { register(memory.as_ptr().cast::<c_void>(), bytes, PORTABLE) };
         shared.answer(CALL, code)?;
-        Ok(self.enter(memory.addr().get() as u64, bytes, Kind::Registered, Some(memory)))
+        let start = memory.addr().get() as u64;
+        lock(&LOCKED).insert(start, start + bytes as u64);
+        Ok(self.enter(start, bytes, Kind::Registered, Some(memory)))
     }
 
     /// Enters addresses that have no memory yet.
@@ -186,8 +191,9 @@ impl Slabs {
         let mut at = 0;
         while at < bytes {
             let room = {
-                let table = lock(&self.0);
-                left_of(&table, to + at).min(left_of(&table, from + at)).min(bytes - at)
+                let (table, locked) = (lock(&self.0), lock(&LOCKED));
+                let left = |at| left_of(&table, at).min(left_of_locked(&locked, at));
+                left(to + at).min(left(from + at)).min(bytes - at)
             };
             each(to + at, from + at, room as usize)?;
             at += room;
@@ -203,10 +209,19 @@ fn left_of(table: &BTreeMap<SlabId, Held>, address: Address) -> u64 {
     if end > address { end - address } else { u64::MAX }
 }
 
+/// The same of what is page-locked where it lies.
+fn left_of_locked(locked: &BTreeMap<Address, Address>, address: Address) -> u64 {
+    let end = locked.range(..=address).next_back().map_or(0, |(_, &end)| end);
+    if end > address { end - address } else { u64::MAX }
+}
+
 /// # Safety
 /// As [`Backend::free`](crate::backend::Backend::free); the context is current.
 unsafe fn give_back(shared: &Shared, slab: SlabId, held: Held) {
     let driver = shared.driver;
+    if held.kind == Kind::Registered {
+        lock(&LOCKED).remove(&slab.0);
+    }
     let host = std::ptr::with_exposed_provenance_mut::<c_void>(slab.0 as usize);
     // SAFETY: the driver gave or locked it here, and nobody uses it any more. What it says is nobody's business: a lost device takes
     // nothing back, and there is nothing that could be done about it.

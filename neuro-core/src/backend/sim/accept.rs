@@ -2,7 +2,7 @@
 
 use races::{Clock, Event, Use};
 
-use super::{NAMES, State, named};
+use super::{NAMES, State, locked, named};
 use crate::backend::{Op, Queue, Span, Ticket};
 
 impl State {
@@ -69,6 +69,16 @@ impl State {
 
     /// Bytes are used: what is wrong with that is written down.
     pub(super) fn touch(&mut self, span: Span, how: Use, event: Event, clock: &Clock) {
+        let addresses = locked::addresses(&span);
+        if self.locked.is_some_and(|locked| locked.has(addresses.clone())) {
+            if let Some(finding) = self.host_memory.touch(addresses, how, event, clock) {
+                self.findings.push(format!(
+                    "host memory: {}",
+                    finding.words(&|actor| NAMES[actor].to_owned())
+                ));
+            }
+            return;
+        }
         let Some(held) = self.slabs.get_mut(&span.slab) else {
             self.findings.push(format!(
                 "{} uses slab {}, which is not there",

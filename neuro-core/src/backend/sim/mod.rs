@@ -7,6 +7,7 @@
 //! Faults: memory ends at a limit, the n-th call is refused, the device is lost.
 
 mod accept;
+mod locked;
 mod memory;
 mod orders;
 mod range;
@@ -19,6 +20,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use races::{Clock, Event, Shadow, Use};
 
+pub(crate) use self::locked::Locked;
 use self::memory::Memory;
 use super::budget::Budget;
 use super::range::Ranges;
@@ -40,6 +42,8 @@ pub(crate) struct Sim {
     facts: Facts,
     /// What pieces of a range are multiples of; `None`: it has no ranges.
     granularity: Option<u64>,
+    /// Its driver, if that locks memory of the host for all its devices.
+    locked: Option<&'static Locked>,
     state: Mutex<State>,
 }
 
@@ -58,6 +62,9 @@ struct State {
     /// Calls until one is refused; `None`: none is.
     fail_in: Option<u32>,
     lost: bool,
+    locked: Option<&'static Locked>,
+    /// Of memory that is locked, by its address.
+    host_memory: Shadow,
     /// Whether the host reaches the device's own memory.
     visible: bool,
     calls: Calls,
@@ -108,6 +115,7 @@ impl Sim {
                 identity: None,
             },
             granularity: Some(64 << 10),
+            locked: None,
             state: Mutex::new(State {
                 slabs: BTreeMap::new(),
                 last_slab: 0,
@@ -120,6 +128,8 @@ impl Sim {
                 findings: Vec::new(),
                 fail_in: None,
                 lost: false,
+                locked: None,
+                host_memory: Shadow::defined(u64::MAX),
                 visible: false,
                 calls: Calls::default(),
             }),
@@ -191,26 +201,34 @@ impl State {
     fn perform(&mut self, op: &Op) {
         match op {
             Op::Fill { to, value } => {
-                if let Some(held) = self.holding(to) {
-                    let words = held.memory.bytes(to).chunks_exact_mut(4);
+                if let Some(bytes) = self.bytes_of(to) {
+                    let words = bytes.chunks_exact_mut(4);
                     words.for_each(|word| word.copy_from_slice(&value.to_ne_bytes()));
                 }
             }
             Op::Copy { from, to } => {
-                let Some(bytes) = self.holding(from).map(|held| held.memory.bytes(from).to_vec()) else {
+                let Some(bytes) = self.bytes_of(from).map(|bytes| bytes.to_vec()) else {
                     return;
                 };
-                if let Some(held) = self.holding(to) {
-                    held.memory.bytes(to).copy_from_slice(&bytes);
+                if let Some(to) = self.bytes_of(to) {
+                    to.copy_from_slice(&bytes);
                 }
             }
         }
     }
 
-    /// The slab, if it is there with all of the span. Where not, it was given back too early, which has been found.
-    fn holding(&mut self, span: &Span) -> Option<&mut Held> {
-        let held = self.slabs.get_mut(&span.slab)?;
-        (span.offset + span.bytes <= held.memory.len()).then_some(held)
+    /// The bytes of a span, if they are there. Where not, they were given back too early, which has been found.
+    fn bytes_of(&mut self, span: &Span) -> Option<&mut [u8]> {
+        if let Some(held) = self.slabs.get_mut(&span.slab) {
+            let fits = span.offset + span.bytes <= held.memory.len();
+            return fits.then(|| held.memory.bytes(span));
+        }
+        let addresses = locked::addresses(span);
+        self.locked?.has(addresses.clone()).then(|| {
+            let start = std::ptr::with_exposed_provenance_mut(addresses.start as usize);
+            // SAFETY: locked memory stays as it is mapped, and the host writes it only while tests have no work under way there.
+            unsafe { std::slice::from_raw_parts_mut(start, span.bytes as usize) }
+        })
     }
 
     /// The device's memory counts so many bytes more, or is at its end. More than the budget is wrong.
@@ -272,6 +290,11 @@ impl Backend for Sim {
         let mut state = self.state();
         state.refused("import_host")?;
         state.calls.import += 1;
+        if let Some(locked) = self.locked {
+            drop(state);
+            let _ = memory.as_ptr().expose_provenance();
+            return locked.lock_in_place(memory, bytes);
+        }
         state.last_slab += 1;
         let id = SlabId(state.last_slab);
         let held = Held {
@@ -289,9 +312,16 @@ impl Backend for Sim {
         })
     }
 
+    fn import_domain(&self) -> Option<usize> {
+        self.locked.map(|locked| std::ptr::from_ref(locked).addr())
+    }
+
     unsafe fn free(&self, slab: SlabId) {
+        self.state().calls.free += 1;
+        if self.locked.is_some_and(|locked| locked.unlock(slab)) {
+            return;
+        }
         let mut state = self.state();
-        state.calls.free += 1;
         let Some(mut held) = state.slabs.remove(&slab) else {
             state
                 .findings

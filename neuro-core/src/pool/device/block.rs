@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::import::Import;
+use super::import::Imports;
 use super::uses::{Access, Numbers, Uses, Waits};
 use super::{DevicePool, Engine};
 use crate::backend::planted::{Omission, omitted};
@@ -36,7 +36,9 @@ pub(crate) struct DeviceBlock {
 pub(super) enum OtherHome {
     /// From a host pool.
     Host {
-        import: Arc<Import>,
+        engine: Arc<Engine>,
+        /// All that it lies in; the first names the span.
+        _imports: Imports,
         /// Gives it back to its pool.
         _keeper: Box<dyn Send + Sync>,
     },
@@ -88,8 +90,7 @@ impl DeviceBlock {
         match &self.other_home {
             // SAFETY: the pool stays while the block is live, which it is as long as this value is there (H1, H2).
             None => unsafe { self.pool.as_ref() }.engine(),
-            Some(OtherHome::Host { import, .. }) => import.engine(),
-            Some(OtherHome::Shared(engine)) => engine,
+            Some(OtherHome::Host { engine, .. } | OtherHome::Shared(engine)) => engine,
         }
     }
 

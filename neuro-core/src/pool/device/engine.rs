@@ -8,9 +8,11 @@
 //! Calls of the driver are made with no lock of a pool held.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::import::Faces;
+use super::Domain;
+use super::face::Faces;
 use super::lane::{Lane, Way};
 use super::ring::Ring;
 use super::uses::Numbers;
@@ -19,7 +21,7 @@ use crate::backend::planted::{Omission, omitted};
 use crate::backend::{Backend, QUEUES, Refusal, SlabId, SlabKind, Ticket};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::sync::global::{Mutex, MutexGuard, lock};
+use crate::sync::global::{Mutex, lock};
 
 pub(crate) struct Engine {
     device: Device,
@@ -29,9 +31,7 @@ pub(crate) struct Engine {
     upload: Ring,
     download: Ring,
     lanes: [Lane; 2],
-    /// Held while host memory is imported; and why it could not be, the last time.
-    importing: Mutex<()>,
-    import_refused: Mutex<Option<String>>,
+    domain: Arc<Domain>,
     faces: Mutex<Faces>,
     /// Slabs that the host looks into.
     mapped: Mutex<Vec<SlabId>>,
@@ -82,8 +82,7 @@ impl Engine {
             upload: Ring::new(SlabKind::Upload),
             download: Ring::new(SlabKind::Readback),
             lanes: Default::default(),
-            importing: Mutex::default(),
-            import_refused: Mutex::default(),
+            domain: Domain::of(backend),
             faces: Mutex::default(),
             mapped: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
@@ -239,19 +238,14 @@ impl Engine {
         &self.faces
     }
 
-    /// Held while host memory is imported.
-    pub(super) fn lock_imports(&self) -> MutexGuard<'_, ()> {
-        lock(&self.importing)
-    }
-
-    /// What came of the latest import: why it was refused, if it was.
-    pub(super) fn note_import_refused(&self, why: Option<String>) {
-        *lock(&self.import_refused) = why;
+    /// With whom it shares what is imported of the host's memory.
+    pub(crate) fn domain(&self) -> &Arc<Domain> {
+        &self.domain
     }
 
     /// Why host memory could not be imported when it was last tried, if it could not.
     pub(crate) fn import_refused(&self) -> Option<String> {
-        lock(&self.import_refused).clone()
+        self.domain.refused()
     }
 
     /// Lets go of what is kept for work that is done.

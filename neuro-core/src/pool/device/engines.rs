@@ -59,13 +59,26 @@ pub fn shutdown() {
         return;
     }
     life::shut();
-    let engines: Vec<Arc<Engine>> = lock(&ENGINES).clone();
+    let mut engines: Vec<Arc<Engine>> = lock(&ENGINES).clone();
+    engines.sort_by_key(|engine| engine.domain().is_led_by(engine)); // others use what those locked
     for engine in engines {
         // SAFETY: the door is shut.
         unsafe { engine.shut_down() };
     }
     // SAFETY: as above.
     unsafe { close_drivers() };
+}
+
+/// The device that page-locks host memory for all that want it: the first that can be opened. Loads its driver.
+pub(crate) fn page_locker() -> Option<Arc<Engine>> {
+    let devices = crate::backend::devices_that_lock().into_iter();
+    let mut engines = devices.filter_map(|device| engine_of(device).ok());
+    engines.find(|engine| !engine.backend().facts().imports_overlap)
+}
+
+/// Whether this process may speak to devices at all.
+pub(crate) fn may_enter() -> bool {
+    life::enter().is_ok()
 }
 
 /// Why `device`, if it is in use, could not use host memory where it lies when it was tried.

@@ -7,47 +7,73 @@
 //! ```
 //!
 //! Memory is imported when a block in it is first used by a device, and stays so until the pool is trimmed or gone: that it must not
-//! move meanwhile makes it expensive to import (the system pins its pages).
+//! move meanwhile makes it expensive to import (the system pins its pages). Where devices lock memory for all of their domain
+//! (`domain.rs`), it is imported before blocks of it are handed out (`pool/locking.rs`), and here only what was refused then.
 //!
 //! Invariants:
-//! - I1: memory of a range that is imported, or about to be, is not given back to the system: its region is pinned, from before
-//!   the import until no import of it is left.
+//! - I1: memory of a range that is imported, or about to be, is not given back to the system: its region is pinned, or its steps are
+//!   marked as locked, from before the import until no import of it is left.
 //! - I2: of each block a device has one face at most, so that all its work on the block is ordered.
 //! - I3: a face, and with it the block, stays until the device's work on it is known to be done.
 //!
-//! Lock order: the pool, then the table here. The driver is called with neither held.
+//! Lock order: the domain, the pool, then the table here. The driver is called with neither held.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use super::block::OtherHome;
+use smallvec::SmallVec;
+
 use super::uses::Numbers;
-use super::{DeviceBlock, Engine};
+use super::{Domain, Engine};
 use crate::backend::host::STEP;
-use crate::backend::planted::{Omission, omitted};
-use crate::backend::{Slab, Span};
+use crate::backend::{Slab, SlabId};
 use crate::pool::MemoryPool;
+use crate::pool::region::Piece;
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
-/// Imports are joined up to this many bytes.
-const JOINED: usize = 1 << 30;
+/// Imports are this many bytes long at most: joined, or cut.
+const LONGEST: usize = 1 << 30;
 
 /// A range of host memory as a slab of a device.
 #[derive(Debug)]
 pub(crate) struct Import {
     engine: Arc<Engine>,
+    /// Others of its domain that have used it.
+    users: Mutex<Vec<Arc<Engine>>>,
     slab: Slab,
     start: usize,
 }
 
-/// The faces of a device, by the address of what they show (I2).
-pub(super) type Faces = BTreeMap<usize, Weak<FaceBlock>>;
+/// All that a block lies in, in order.
+pub(super) type Imports = SmallVec<[Arc<Import>; 1]>;
 
 impl Import {
-    pub(super) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    fn new(engine: &Arc<Engine>, slab: Slab, start: usize) -> Arc<Self> {
+        Arc::new(Self {
+            engine: Arc::clone(engine),
+            users: Mutex::default(),
+            slab,
+            start,
+        })
+    }
+
+    pub(super) fn slab(&self) -> SlabId {
+        self.slab.id
+    }
+
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        self.start..self.start + self.slab.bytes as usize
+    }
+
+    fn note_user(&self, engine: &Arc<Engine>) {
+        if !Arc::ptr_eq(&self.engine, engine) {
+            let mut users = lock(&self.users);
+            if !users.iter().any(|user| Arc::ptr_eq(user, engine)) {
+                users.push(Arc::clone(engine));
+            }
+        }
     }
 }
 
@@ -60,18 +86,20 @@ impl Drop for Import {
     }
 }
 
-/// By the engine, and the first address.
+/// By the domain, and the first address.
 type Key = (usize, usize);
 
 #[derive(Debug)]
 struct Entry {
     end: usize,
     pool: u64,
+    /// Whether its domain locks memory.
+    locks: bool,
     /// `None` while it is being made.
     import: Option<Arc<Import>>,
 }
 
-/// Ranges that are imported; those of one engine do not overlap.
+/// Ranges that are imported; those of one domain do not overlap.
 #[derive(Debug, Default)]
 pub(crate) struct Table(BTreeMap<Key, Entry>);
 
@@ -88,16 +116,49 @@ impl Table {
         std::mem::forget(std::mem::take(&mut self.0));
     }
 
-    fn covering(&self, engine: usize, range: &Range<usize>) -> Option<Arc<Import>> {
-        let (_, entry) = self.0.range((engine, 0)..=(engine, range.start)).next_back()?;
-        entry.import.clone().filter(|_| entry.end >= range.end)
+    /// What `range` lies in: one import, or, where the domain `locks`, several side by side.
+    fn covering(&self, domain: usize, range: &Range<usize>, locks: bool) -> Option<Imports> {
+        let (first, _) = self.0.range((domain, 0)..=(domain, range.start)).next_back()?;
+        let mut imports = Imports::new();
+        let mut end = range.start;
+        for (&(_, start), entry) in self.0.range(*first..(domain, range.end)) {
+            if start > end || entry.end <= end {
+                return None; // a gap
+            }
+            imports.push(entry.import.clone()?);
+            end = entry.end;
+            if end >= range.end {
+                return Some(imports);
+            }
+            if !locks {
+                return None;
+            }
+        }
+        None
     }
 
-    /// Enters a range that is about to be imported, joined with those of the engine that it overlaps, which leave the table.
-    fn begin(&mut self, engine: usize, mut range: Range<usize>, pool: u64, most: usize) -> (Range<usize>, Vec<Entry>) {
+    /// Takes out what `may_go` and nobody else has.
+    fn take_unused(&mut self, may_go: impl Fn(usize, &Entry) -> bool) -> Vec<Arc<Import>> {
+        let mut gone = Vec::new();
+        self.0.retain(|key, entry| {
+            let unused = entry
+                .import
+                .as_ref()
+                .is_some_and(|import| Arc::strong_count(import) == 1);
+            let goes = unused && may_go(key.1, entry);
+            if goes {
+                gone.extend(entry.import.take());
+            }
+            !goes
+        });
+        gone
+    }
+
+    /// Enters a range that is about to be imported, joined with those of the domain that it overlaps, which leave the table.
+    fn begin(&mut self, domain: usize, mut range: Range<usize>, pool: u64, most: usize) -> (Range<usize>, Vec<Entry>) {
         let overlapping: Vec<Key> = self
             .0
-            .range((engine, 0)..(engine, range.end))
+            .range((domain, 0)..(domain, range.end))
             .filter(|(key, entry)| key.1 < range.end && entry.end > range.start)
             .map(|(key, _)| *key)
             .collect();
@@ -110,172 +171,123 @@ impl Table {
         let entry = Entry {
             end: range.end,
             pool,
+            locks: false,
             import: None,
         };
-        self.0.insert((engine, range.start), entry);
+        self.0.insert((domain, range.start), entry);
         (range, left)
     }
 }
 
-/// Whether some of these addresses are imported, or about to be. Asked under the pool's lock.
+/// Whether some of these addresses are imported, or about to be, by a device that does not lock them. Asked under the pool's lock.
 pub(crate) fn is_any(addresses: &Range<usize>) -> bool {
     let table = lock(&TABLE);
-    table
-        .0
-        .iter()
-        .any(|(key, entry)| key.1 < addresses.end && entry.end > addresses.start)
+    let mut entries = table.0.iter().filter(|(_, entry)| !entry.locks);
+    entries.any(|(key, entry)| key.1 < addresses.end && entry.end > addresses.start)
 }
 
-/// Gives up the imports of a pool, or of all, that no device uses. No lock is held.
+/// Bytes of a pool that are imported: each once, however many devices have it.
+pub(crate) fn bytes_of(pool: u64) -> usize {
+    let table = lock(&TABLE);
+    let entries = table.0.iter();
+    let ours = entries.filter(|(_, entry)| entry.pool == pool && entry.import.is_some());
+    let mut ranges: Vec<(usize, usize)> = ours.map(|(key, entry)| (key.1, entry.end)).collect();
+    drop(table);
+    ranges.sort_unstable();
+    let (mut bytes, mut seen) = (0, 0);
+    for (start, end) in ranges {
+        bytes += end.saturating_sub(start.max(seen));
+        seen = seen.max(end);
+    }
+    bytes
+}
+
+/// Gives up the imports of a pool, or of all, that no device uses: those that devices have made for themselves. No lock is held.
 pub(crate) fn release(pool: Option<u64>) {
-    let mut gone = Vec::new();
-    lock(&TABLE).0.retain(|_, entry| {
-        let unused = entry
-            .import
-            .as_ref()
-            .is_some_and(|import| Arc::strong_count(import) == 1);
-        let ours = pool.is_none_or(|pool| entry.pool == pool);
-        if unused && ours {
-            gone.extend(entry.import.take());
-        }
-        !(unused && ours)
-    });
+    let may_go = |_: usize, entry: &Entry| !entry.locks && pool.is_none_or(|pool| entry.pool == pool);
+    let gone = lock(&TABLE).take_unused(may_go);
     drop(gone); // calls the driver: after the lock
+}
+
+/// Takes the imports of a pool out that a domain has locked, that no device uses, and that are free. The domain's lock is held, until
+/// they are dropped.
+pub(crate) fn take_locked(
+    domain: &Arc<Domain>,
+    pool: u64,
+    is_free: impl Fn(&Range<usize>) -> bool,
+) -> Vec<Arc<Import>> {
+    let ours = |import: &Arc<Import>| Arc::ptr_eq(import.engine.domain(), domain);
+    let may_go = |start: usize, entry: &Entry| {
+        entry.locks && entry.pool == pool && entry.import.as_ref().is_some_and(ours) && is_free(&(start..entry.end))
+    };
+    lock(&TABLE).take_unused(may_go)
+}
+
+/// The domains that have locked memory of a pool, or of any.
+pub(crate) fn locking_domains(pool: Option<u64>) -> Vec<Arc<Domain>> {
+    let table = lock(&TABLE);
+    let ours = |entry: &&Entry| entry.locks && pool.is_none_or(|pool| entry.pool == pool);
+    let imports = table.0.values().filter(ours).filter_map(|entry| entry.import.as_ref());
+    // One domain's entries stand together.
+    let mut domains: Vec<&Arc<Domain>> = imports.map(|import| import.engine.domain()).collect();
+    domains.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    domains.into_iter().cloned().collect()
 }
 
 /// Waits for the devices that still use freed blocks of a pool; whether there were any.
 pub(crate) fn finish(pool: u64) -> bool {
     let table = lock(&TABLE);
     let imports = table.0.values().filter(|entry| entry.pool == pool);
-    let mut engines: Vec<Arc<Engine>> = imports
-        .filter_map(|entry| Some(Arc::clone(entry.import.as_ref()?.engine())))
-        .collect();
+    let mut engines: Vec<Arc<Engine>> = Vec::new();
+    for import in imports.filter_map(|entry| entry.import.as_ref()) {
+        engines.push(Arc::clone(&import.engine));
+        engines.extend(lock(&import.users).iter().cloned());
+    }
     drop(table);
+    engines.sort_by_key(|engine| Arc::as_ptr(engine).addr());
     engines.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let waited = engines.iter().filter(|engine| engine.is_here() && engine.finish_kept());
     waited.count() > 0
 }
 
-/// A block of host memory, as a device uses it. While it lives, so does the block.
-#[derive(Clone, Debug)]
-pub(crate) struct Face(Arc<FaceBlock>);
-
-/// What the handles of a face share.
-#[derive(Debug)]
-pub(super) struct FaceBlock(DeviceBlock);
-
-impl Drop for FaceBlock {
-    fn drop(&mut self) {
-        if let (Some(OtherHome::Host { import, .. }), Some(host)) = (&self.0.other_home, self.0.host)
-            && self.0.engine().is_here()
-        {
-            let mut faces = lock(import.engine().faces());
-            let host = host.addr().get();
-            if faces.get(&host).is_some_and(|face| face.strong_count() == 0) {
-                faces.remove(&host);
-            }
-        }
-    }
+fn key_of(domain: &Arc<Domain>) -> usize {
+    Arc::as_ptr(domain).addr()
 }
 
-impl Deref for Face {
-    type Target = DeviceBlock;
-
-    fn deref(&self) -> &DeviceBlock {
-        &self.0.0
-    }
-}
-
-impl Drop for Face {
-    fn drop(&mut self) {
-        let engine = self.engine();
-        if !engine.is_here() || self.is_idle() || omitted(Omission::HostBlockInUse) {
-            return;
-        }
-        engine.keep(self.last_use(), Box::new(Arc::clone(&self.0)));
-    }
-}
-
-impl Face {
-    /// The face for `engine` of the `bytes` bytes at `host`, which lie in a live block of a pool; `keeper` keeps that block. `None`
-    /// where the device does not reach them: why is in [`Engine::import_refused`], if it was tried.
-    pub(crate) fn of(
-        engine: &Arc<Engine>,
-        host: NonNull<u8>,
-        bytes: usize,
-        keeper: impl FnOnce() -> Box<dyn Send + Sync>,
-    ) -> Option<Self> {
-        engine
-            .backend()
-            .facts()
-            .import_alignment
-            .filter(|&align| align <= STEP as u64)?;
-        if bytes == 0 || !engine.is_here() {
-            return None;
-        }
-        let start = host.addr().get();
-        let range = start..start + bytes;
-        let known = lock(engine.faces()).get(&start).and_then(Weak::upgrade);
-        if let Some(face) = known.filter(|face| face.0.bytes() >= bytes) {
-            return Some(Self(face));
-        }
-        let import = {
-            let table = lock(&TABLE);
-            table.covering(key_of(engine), &range)
-        };
-        let import = match import {
-            Some(import) => import,
-            None => make(engine, host, &range)?,
-        };
-        let span = Span {
-            slab: import.slab.id,
-            offset: (start - import.start) as u64,
-            bytes: range.len() as u64,
-        };
-        let home = OtherHome::Host {
-            import,
-            _keeper: keeper(),
-        };
-        let block = Arc::new(FaceBlock(DeviceBlock::without_pool(
-            Some(home),
-            span,
-            bytes,
-            Some(host),
-        )));
-        let mut faces = lock(engine.faces());
-        // Somebody else may have made it meanwhile. What is dropped here is so without the lock, which its drop takes.
-        let known = faces.get(&start).and_then(Weak::upgrade);
-        let is_enough = known.as_ref().is_some_and(|face| face.0.bytes() >= bytes);
-        if !is_enough {
-            faces.insert(start, Arc::downgrade(&block));
-        }
-        drop(faces);
-        Some(Self(known.filter(|_| is_enough).unwrap_or(block)))
-    }
-}
-
-fn key_of(engine: &Arc<Engine>) -> usize {
-    Arc::as_ptr(engine).addr()
+/// What `wanted`, which lies in the live block of a pool at `host`, is imported as, so that `engine` can use it. `None` where it cannot be;
+/// why is in [`Engine::import_refused`], if it was tried.
+pub(super) fn imports_of(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Option<Imports> {
+    let locks = !engine.backend().facts().imports_overlap;
+    let known = lock(&TABLE).covering(key_of(engine.domain()), wanted, locks);
+    let imports = match known {
+        Some(imports) => imports,
+        None => make(engine, host, wanted, locks)?,
+    };
+    imports.iter().for_each(|import| import.note_user(engine));
+    Some(imports)
 }
 
 #[cold]
-fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Option<Arc<Import>> {
+fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>, locks: bool) -> Option<Imports> {
     let (pool, region) = MemoryPool::gpu_region_of(host)?;
     let steps = wanted.start / STEP * STEP..wanted.end.next_multiple_of(STEP);
     if steps.start < region.start || steps.end > region.end {
         return None; // what somebody else says to lie here reaches beyond
     }
-    let key = key_of(engine);
+    let key = key_of(engine.domain());
     // One import at a time: whoever waited looks again.
-    let _one = engine.lock_imports();
-    let most = (engine.backend().facts().max_slab_bytes).min(JOINED as u64) as usize;
-    let (range, left) = {
-        let mut table = lock(&TABLE);
-        if let Some(import) = table.covering(key, wanted) {
-            return Some(import);
-        }
-        table.begin(key, steps, pool, most)
-    };
+    let _change = engine.domain().change();
+    if let Some(imports) = lock(&TABLE).covering(key, wanted, locks) {
+        return Some(imports);
+    }
+    if locks {
+        let pieces = MemoryPool::mark_locked_at(host, &steps);
+        let refused = lock_pages(engine, pool, pieces);
+        MemoryPool::clear_locked_at(host, &refused);
+        return lock(&TABLE).covering(key, wanted, true);
+    }
+    let most = (engine.backend().facts().max_slab_bytes).min(LONGEST as u64) as usize;
+    let (range, left) = lock(&TABLE).begin(key, steps, pool, most);
     drop(left); // those without a face go before their memory is imported again
     let address = host.addr().get();
     // SAFETY: the range lies in the region (all its parts are steps that blocks touch), around `host`.
@@ -286,24 +298,62 @@ fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Optio
     let mut table = lock(&TABLE);
     match slab {
         Some(Ok(slab)) => {
-            let import = Arc::new(Import {
-                engine: Arc::clone(engine),
-                slab,
-                start: range.start,
-            });
-            engine.note_import_refused(None);
+            let import = Import::new(engine, slab, range.start);
+            engine.domain().note_refused(None);
             if let Some(entry) = table.0.get_mut(&(key, range.start)) {
                 entry.import = Some(Arc::clone(&import));
             }
-            Some(import)
+            Some(SmallVec::from_elem(import, 1))
         }
         refused => {
             table.0.remove(&(key, range.start));
             drop(table);
             if let Some(Err(refusal)) = refused {
-                engine.note_import_refused(Some(engine.error(refusal).to_string()));
+                engine.domain().note_refused(Some(engine.error(refusal).to_string()));
             }
             None
         }
     }
+}
+
+/// Imports `pieces` of a pool for all devices of `engine`'s domain; those that were refused, and what came after them. The domain's lock
+/// is held, the pieces are marked as locked, and nothing of the domain overlaps them.
+pub(crate) fn lock_pages(engine: &Arc<Engine>, pool: u64, pieces: Vec<Piece>) -> Vec<Piece> {
+    let key = key_of(engine.domain());
+    let engine = engine.domain().leader(engine);
+    let mut left: Vec<Piece> = pieces.into_iter().flat_map(short).rev().collect();
+    while let Some(piece) = left.last() {
+        // SAFETY: steps of a region that are marked, so that their memory stays (I1); the import goes before the region does.
+        match unsafe { engine.backend().import_host(piece.start, piece.bytes as u64) } {
+            Ok(slab) => {
+                let addresses = piece.addresses();
+                let entry = Entry {
+                    end: addresses.end,
+                    pool,
+                    locks: true,
+                    import: Some(Import::new(engine, slab, addresses.start)),
+                };
+                lock(&TABLE).0.insert((key, addresses.start), entry);
+                engine.domain().note_refused(None);
+                left.pop();
+            }
+            Err(refusal) => {
+                engine.domain().note_refused(Some(engine.error(refusal).to_string()));
+                return left;
+            }
+        }
+    }
+    left
+}
+
+/// The parts of a piece, none of which is too long.
+fn short(piece: Piece) -> impl DoubleEndedIterator<Item = Piece> {
+    (0..piece.bytes.div_ceil(LONGEST)).map(move |part| {
+        let from = part * LONGEST;
+        Piece {
+            // SAFETY: within the piece.
+            start: unsafe { piece.start.add(from) },
+            bytes: (piece.bytes - from).min(LONGEST),
+        }
+    })
 }

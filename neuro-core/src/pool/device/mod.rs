@@ -7,23 +7,25 @@
 //! ```
 //!
 //! - `engines.rs`: devices that are in use, and the public side; `engine.rs`: a device, and what has to stay; `ring.rs`: staging memory;
-//!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`: host memory that a device reaches.
+//!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`, `face.rs`, `domain.rs`: host memory that devices reach.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`: memory
 //!   that others share; `peer.rs`: copies from device to device; `ask.rs`: what else a pool is asked, and all pools together.
 //!
-//! Lock order: a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
+//! Lock order: a domain, all pools of the host; a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
 mod ask;
 #[cfg(all(test, not(loom)))]
 mod ask_tests;
 mod block;
+mod domain;
 mod engine;
 mod engines;
 mod expand;
 #[cfg(all(test, not(loom)))]
 mod expand_tests;
+mod face;
 mod handle;
 mod import;
 mod lane;
@@ -52,15 +54,17 @@ use crate::sync::global::{AtomicBool, Mutex, MutexGuard, lock};
 
 pub(crate) use self::ask::{Pools, lock_pools, pools};
 pub(crate) use self::block::{DeviceBlock, cuda_turn, note_elsewhere, submit, turn};
+pub(crate) use self::domain::Domain;
 pub(crate) use self::engine::{Engine, gone};
 pub use self::engines::shutdown;
 #[cfg(all(test, not(loom)))]
 pub(crate) use self::engines::{Lent, lend};
-pub(crate) use self::engines::{engine_of, import_refused};
+pub(crate) use self::engines::{engine_of, import_refused, may_enter, page_locker};
+pub(crate) use self::face::Face;
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
-    Face, Table as ImportTable, finish as finish_imports, is_any as is_imported, lock_table as lock_imports,
-    release as release_imports,
+    Import, Table as ImportTable, bytes_of as imported_bytes, finish as finish_imports, is_any as is_imported,
+    lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
 };
 pub(crate) use self::lane::{Landing, Way};
 pub(crate) use self::peer::copy_to_peer;

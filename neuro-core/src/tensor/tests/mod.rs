@@ -12,6 +12,8 @@ use crate::pool::MemoryPool;
 mod device;
 #[cfg(not(loom))]
 mod gpu;
+#[cfg(not(loom))]
+mod locked;
 mod refuse;
 #[cfg(not(loom))]
 mod transfer;

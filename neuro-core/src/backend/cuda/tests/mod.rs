@@ -1,24 +1,23 @@
 //! The backend on the simulated driver: the contract, what older drivers lack, and what drivers say.
 
-use std::sync::OnceLock;
-
 use super::driver::Driver;
 use super::*;
 
-/// The simulated driver's table.
-pub(super) fn driver() -> &'static Driver {
-    static DRIVER: OnceLock<Driver> = OnceLock::new();
+/// The simulated driver's table; each is a driver of its own to the library, as each world is.
+pub(crate) fn driver() -> &'static Driver {
     // SAFETY: the simulated driver has the calls of these names, of these types, as long as the process lives.
-    DRIVER.get_or_init(|| unsafe { Driver::of(cuda_sim::address_of) }.expect("it has all calls"))
+    Box::leak(Box::new(
+        unsafe { Driver::of(cuda_sim::address_of) }.expect("it has all calls"),
+    ))
 }
 
 impl CudaDevice {
     /// A device of the world that this thread is in.
-    pub(crate) fn simulated(ordinal: u32) -> &'static Self {
-        Self::simulated_with(driver(), ordinal).expect("it is there")
+    pub(crate) fn simulated(driver: &'static Driver, ordinal: u32) -> &'static Self {
+        Self::simulated_with(driver, ordinal).expect("it is there")
     }
 
-    pub(super) fn simulated_with(driver: &'static Driver, ordinal: u32) -> Result<&'static Self, String> {
+    fn simulated_with(driver: &'static Driver, ordinal: u32) -> Result<&'static Self, String> {
         loader::start(driver)?;
         Self::make(driver, ordinal).map(|device| &*Box::leak(Box::new(device)))
     }
@@ -29,7 +28,7 @@ fn a_moment_is_behind_what_is_asked_for_however_many_marks_are_done_meanwhile() 
     for seed in 1..20 {
         let world = cuda_sim::World::new(seed);
         let _here = world.enter();
-        let device = CudaDevice::simulated(0);
+        let device = CudaDevice::simulated(driver(), 0);
         let _current = device.shared.make_current().unwrap();
         for _ in 0..100 {
             // A piece of nothing: what counts is its number, for which nobody has asked before.

@@ -3,6 +3,8 @@
 use std::mem::transmute;
 use std::ptr::NonNull;
 
+use crate::cuda::{Function, Module};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pool::device::Engine;
 
@@ -67,4 +69,45 @@ pub(super) fn copy(stream: usize, to: u64, from: u64, bytes: usize) -> Result<()
     let copy = call!("cuMemcpyAsync": fn(u64, u64, usize, usize));
     // SAFETY: bytes of two tensors.
     said("cuMemcpyAsync", unsafe { copy(to, from, bytes, stream) })
+}
+
+/// As CUDA C: `y[i] = x[i] + by` for all i below n.
+const RAISED: &str = "
+.version 7.0
+.target sm_75
+.address_size 64
+.visible .entry raised(.param .u64 x, .param .u64 y, .param .u32 by, .param .u32 n)
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<9>;
+    .reg .b64 %rd<8>;
+    ld.param.u64 %rd1, [x];
+    ld.param.u64 %rd2, [y];
+    ld.param.u32 %r1, [by];
+    ld.param.u32 %r2, [n];
+    mov.u32 %r3, %ctaid.x;
+    mov.u32 %r4, %ntid.x;
+    mov.u32 %r5, %tid.x;
+    mad.lo.s32 %r6, %r3, %r4, %r5;
+    setp.ge.u32 %p1, %r6, %r2;
+    @%p1 bra DONE;
+    cvta.to.global.u64 %rd3, %rd1;
+    cvta.to.global.u64 %rd4, %rd2;
+    mul.wide.u32 %rd5, %r6, 4;
+    add.s64 %rd6, %rd3, %rd5;
+    ld.global.u32 %r7, [%rd6];
+    add.s32 %r8, %r7, %r1;
+    add.s64 %rd7, %rd4, %rd5;
+    st.global.u32 [%rd7], %r8;
+DONE:
+    ret;
+}
+";
+
+/// That kernel, on a device.
+pub(super) fn kernel(device: Device) -> Function {
+    // SAFETY: whole PTX.
+    let module = unsafe { Module::load(device, RAISED.as_bytes()) }.unwrap();
+    let parameters = "const unsigned int* x, unsigned int* y, unsigned int by, unsigned int n";
+    module.function("raised", Some(parameters)).unwrap()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cuda_sim::World;
 
-use crate::backend::cuda::CudaDevice;
+use crate::backend::cuda::{CudaDevice, tests::driver};
 use crate::device::Device;
 use crate::pool::device::{Engine, Lent, lend};
 
@@ -27,9 +27,10 @@ impl Machine {
         let numbers: Vec<Device> = (0..devices)
             .map(|_| Device::Cuda(NEXT.fetch_add(1, Ordering::Relaxed)))
             .collect();
+        let driver = driver();
         let engines: Vec<Arc<Engine>> = (0..)
             .zip(&numbers)
-            .map(|(ordinal, &device)| Arc::new(Engine::new(device, CudaDevice::simulated(ordinal))))
+            .map(|(ordinal, &device)| Arc::new(Engine::new(device, CudaDevice::simulated(driver, ordinal))))
             .collect();
         let lent = engines.iter().map(|engine| lend(Arc::clone(engine))).collect();
         Self {
@@ -41,13 +42,21 @@ impl Machine {
     }
 
     /// Gives the devices back: what the driver found, and what was left with it.
-    pub(crate) fn end(self) -> Vec<String> {
+    pub(crate) fn end(self, with_faults: bool) -> Vec<String> {
+        // What waits for work goes when that is done; it may leave other things waiting.
+        for _ in 0..2 {
+            for engine in &self.engines {
+                engine.finish_kept();
+            }
+        }
         for engine in &self.engines {
             // SAFETY: the test has dropped all that it had on the devices, and its threads are gone.
             unsafe { engine.shut_down() };
         }
         let mut findings = self.world.findings();
-        findings.extend(self.world.leaks());
+        // Where the end of a stream's work could not be marked, a kernel that it ran stays loaded until its context goes.
+        let leaks = self.world.leaks().into_iter();
+        findings.extend(leaks.filter(|leak| !(with_faults && leak.starts_with("module "))));
         findings
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! What a tensor holds is known all the time, and compared whenever one comes to the host. Whether uses are ordered the driver says.
 
+mod guests;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::calls;
 use super::machine::Machine;
 use crate::backend::planted::{Omission, without};
-use crate::cuda::{Access, Stream};
+use crate::cuda::{Function, Stream};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::pool::MemoryPool;
@@ -31,15 +34,15 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
     let memory = 64 << 10 << random.below(6);
     (0..2).for_each(|device| machine.world.set_memory(device, memory + (1 << 20)));
     let pools = Pools::new(&machine, &mut random);
-    let shelf = Mutex::default();
+    let (shelf, alone) = (Mutex::default(), Arc::default());
     let wrong: Mutex<Vec<String>> = Mutex::default();
     std::thread::scope(|scope| {
         for thread in 0..2 {
-            let (machine, pools, shelf, wrong) = (&machine, &pools, &shelf, &wrong);
+            let (machine, pools, shelf, alone, wrong) = (&machine, &pools, &shelf, &alone, &wrong);
             scope.spawn(move || {
                 let _here = machine.world.enter();
                 let work = || {
-                    let mut actor = Actor::new(machine, pools, shelf, plan, thread);
+                    let mut actor = Actor::new(machine, pools, (shelf, alone), plan, thread);
                     (0..plan.steps).for_each(|_| actor.step());
                     actor.end()
                 };
@@ -53,34 +56,38 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
     });
     machine.world.fail_nth(0, 0);
     drop(shelf);
-    for pool in &pools.device {
-        let left = pool.stats().live_blocks;
-        if left > 0 && plan.omission.is_none() {
-            // Transfers that nobody waits for end by themselves.
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+    while alone.load(Ordering::Acquire) > 0 {
+        std::thread::yield_now();
     }
     drop(pools);
     let mut found = wrong.into_inner().unwrap();
-    found.extend(machine.end());
+    found.extend(machine.end(plan.faults));
     found
 }
 
 struct Pools {
     device: Vec<MemoryPool>,
     host: Vec<MemoryPool>,
+    /// A kernel, on each device.
+    kernels: Vec<Function>,
 }
 
 impl Pools {
     fn new(machine: &Machine, random: &mut Random) -> Self {
         let limit = 256 << 10 << random.below(3);
-        let device = machine
-            .devices
-            .iter()
-            .map(|&device| MemoryPool::new_gpu(device, limit).unwrap());
+        let expandable = random.below(2);
+        let device = machine.devices.iter().enumerate().map(|(at, &device)| {
+            let pool = MemoryPool::new_gpu(device, limit).unwrap();
+            pool.with_expandable(at == expandable)
+        });
+        let locker = &machine.engines[random.below(2)];
         Self {
+            kernels: machine.devices.iter().map(|&device| calls::kernel(device)).collect(),
             device: device.collect(),
-            host: vec![MemoryPool::unlimited(), MemoryPool::unlimited().with_gpu_support(true)],
+            host: vec![
+                MemoryPool::unlimited(),
+                MemoryPool::unlimited().with_gpu_support(true).locked_by(locker),
+            ],
         }
     }
 }
@@ -104,6 +111,8 @@ struct Actor<'a> {
     machine: &'a Machine,
     pools: &'a Pools,
     shelf: &'a Mutex<Vec<Item>>,
+    /// Transfers that nobody waits for.
+    alone: &'a Arc<AtomicUsize>,
     plan: Plan,
     random: Random,
     items: Vec<Item>,
@@ -113,7 +122,13 @@ struct Actor<'a> {
 }
 
 impl<'a> Actor<'a> {
-    fn new(machine: &'a Machine, pools: &'a Pools, shelf: &'a Mutex<Vec<Item>>, plan: Plan, thread: u64) -> Self {
+    fn new(
+        machine: &'a Machine,
+        pools: &'a Pools,
+        (shelf, alone): (&'a Mutex<Vec<Item>>, &'a Arc<AtomicUsize>),
+        plan: Plan,
+        thread: u64,
+    ) -> Self {
         let guests = (0..2).map(|device| Guest {
             device,
             raw: calls::stream(&machine.engines[device]),
@@ -123,6 +138,7 @@ impl<'a> Actor<'a> {
             machine,
             pools,
             shelf,
+            alone,
             plan,
             random: Random::new(plan.seed.wrapping_mul(31) + thread + 1),
             items: Vec::new(),
@@ -133,7 +149,7 @@ impl<'a> Actor<'a> {
     }
 
     fn step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(23) {
             0 | 1 => self.upload(),
             2 => self.upload_async(),
             3 => self.finish_one(),
@@ -149,6 +165,7 @@ impl<'a> Actor<'a> {
             16 => self.guest_waits(),
             17 => self.change_guest(),
             18 => self.maybe_fail(),
+            19..22 => self.launch(),
             _ => drop(self.pools.device[self.random.below(2)].trim(0)),
         }
     }
@@ -200,9 +217,9 @@ impl<'a> Actor<'a> {
             return;
         };
         let sent = source.to_pool(&self.pools.device[self.random.below(2)]);
-        // The caller may do what he likes with it now.
-        source.as_mut_slice::<u32>().unwrap().fill(0xdead_beef);
         if let Some(tensor) = self.ok("to_pool", sent) {
+            // The caller may do what he likes with it now.
+            source.as_mut_slice::<u32>().unwrap().fill(0xdead_beef);
             self.hold(tensor, holds);
         }
     }
@@ -225,7 +242,7 @@ impl<'a> Actor<'a> {
         let at = self.random.below(self.ways.len());
         let (way, holds) = self.ways.swap_remove(at);
         if self.random.below(4) == 0 {
-            return;
+            return self.leave(&way);
         }
         let landed = way.wait();
         drop(way);
@@ -233,6 +250,16 @@ impl<'a> Actor<'a> {
             self.look("a transfer", &tensor, &holds);
             self.hold(tensor, holds);
         }
+    }
+
+    /// A transfer goes to its end by itself. The program does not end before.
+    fn leave(&self, way: &Transfer) {
+        self.alone.fetch_add(1, Ordering::Relaxed);
+        let alone = Arc::clone(self.alone);
+        way.then(move |landed| {
+            drop(landed);
+            alone.fetch_sub(1, Ordering::Release);
+        });
     }
 
     fn pick(&mut self, on: impl Fn(&Item) -> bool) -> Option<usize> {
@@ -324,122 +351,6 @@ impl<'a> Actor<'a> {
         if self.plan.faults {
             let code = [1, 2, 999, 98_765][self.random.below(4)];
             self.machine.world.fail_nth(1 + self.random.below(12) as u64, code);
-        }
-    }
-
-    /// A guest that is open: its place, and its device.
-    fn guest(&mut self) -> Option<(usize, usize)> {
-        let at = self.random.below(self.guests.len());
-        let device = self.guests[at].device;
-        if self.guests[at].stream.is_none() {
-            // SAFETY: a stream of the device's primary context, which stays until this actor ends.
-            let opened = unsafe { Stream::of(self.machine.devices[device], self.guests[at].raw) };
-            self.guests[at].stream = Some(self.ok("Stream::of", opened)?);
-        }
-        Some((at, device))
-    }
-
-    fn guest_fills(&mut self) {
-        let Some((guest, device)) = self.guest() else { return };
-        let Some(at) = self.pick_on(device, true) else { return };
-        let mut item = self.items.swap_remove(at);
-        let (count, value) = (item.holds.len(), self.random.next() as u32);
-        let address = crate::cuda::pointer(&item.tensor).unwrap();
-        let stream = self.guests[guest].stream.as_ref().unwrap();
-        // SAFETY: this fills all of the tensor, which nobody else has.
-        let filled = unsafe {
-            stream.submit(&[(&item.tensor, Access::Write)], |raw| {
-                calls::fill(raw, address, value, count)
-            })
-        };
-        if self.ok("a guest fills", filled).is_some() {
-            item.holds = Arc::new(vec![value; count]);
-            self.items.push(item);
-        }
-    }
-
-    fn guest_copies(&mut self) {
-        let Some((guest, device)) = self.guest() else { return };
-        let Some(at) = self.pick_on(device, false) else { return };
-        let Item {
-            tensor: from, holds, ..
-        } = self.items[at].clone();
-        let stream = self.guests[guest].stream.as_ref().unwrap();
-        let made = stream.empty(&self.pools.device[device], &[holds.len()], DType::U32);
-        let Some(to) = self.ok("Stream::empty", made) else {
-            return;
-        };
-        let (source, target) = (crate::cuda::pointer(&from).unwrap(), crate::cuda::pointer(&to).unwrap());
-        let stream = self.guests[guest].stream.as_ref().unwrap();
-        let uses = [(&from, Access::Read), (&to, Access::Write)];
-        // SAFETY: as it says.
-        let copied = unsafe { stream.submit(&uses, |raw| calls::copy(raw, target, source, from.nbytes())) };
-        if self.ok("a guest copies", copied).is_some() {
-            self.hold(to, holds);
-        }
-    }
-
-    /// The same by the caller's own hand: waits, a call, and a note of it.
-    fn guest_by_hand(&mut self) {
-        let Some((guest, device)) = self.guest() else { return };
-        let Some(at) = self.pick_on(device, false) else { return };
-        let Item {
-            tensor: from, holds, ..
-        } = self.items[at].clone();
-        let made = DynTensor::empty_in(&self.pools.device[device], None, &[holds.len()], DType::U32);
-        let Some(to) = self.ok("empty", made) else { return };
-        let (source, target) = (crate::cuda::pointer(&from).unwrap(), crate::cuda::pointer(&to).unwrap());
-        let stream = self.guests[guest].stream.as_ref().unwrap();
-        let waited = stream
-            .wait_for(&from, Access::Read)
-            .and_then(|()| stream.wait_for(&to, Access::Write));
-        if self.ok("wait_for", waited).is_none() {
-            return;
-        }
-        let stream = self.guests[guest].stream.as_ref().unwrap();
-        let copied = calls::in_context(&self.machine.engines[device], || {
-            calls::copy(stream.raw(), target, source, from.nbytes())
-        });
-        let noted = stream
-            .record(&from, Access::Read)
-            .and_then(|()| stream.record(&to, Access::Write));
-        if self.ok("record", noted).is_some() && self.ok("a copy by hand", copied).is_some() {
-            self.hold(to, holds);
-        }
-    }
-
-    /// A guest uses what is on its way as soon as it is there.
-    fn guest_waits(&mut self) {
-        let Some((guest, device)) = self.guest() else { return };
-        let device = self.machine.devices[device];
-        let Some(at) = (0..self.ways.len()).next_back() else {
-            return;
-        };
-        let stream = self.guests[guest].stream.as_ref().unwrap();
-        let waited = stream.wait_for_transfer(&self.ways[at].0);
-        match waited {
-            Err(Error::InvalidArgument { .. }) => {} // to another device
-            other => drop(self.ok("wait_for_transfer", other)),
-        }
-        debug_assert!(self.machine.devices.contains(&device));
-    }
-
-    /// Somebody else's stream in the place of this one.
-    fn change_guest(&mut self) {
-        let at = self.random.below(self.guests.len());
-        self.guests[at].stream = None;
-        if self.random.below(2) == 0 {
-            let device = self.guests[at].device;
-            let raw = calls::stream(&self.machine.engines[device]);
-            self.guests.push(Guest {
-                device,
-                raw,
-                stream: None,
-            });
-            if self.guests.len() > 6 {
-                let gone = self.guests.swap_remove(at);
-                calls::destroy(&self.machine.engines[gone.device], gone.raw);
-            }
         }
     }
 
