@@ -29,6 +29,7 @@ fn a_moment_is_behind_what_is_asked_for_however_many_marks_are_done_meanwhile() 
         let world = cuda_sim::World::new(seed);
         let _here = world.enter();
         let device = CudaDevice::simulated(driver(), 0);
+        let _current = device.shared.make_current().unwrap();
         for _ in 0..100 {
             // A piece of nothing: what counts is its number, for which nobody has asked before.
             // SAFETY: nothing is submitted, and nothing used.
