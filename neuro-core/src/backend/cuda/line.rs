@@ -119,9 +119,11 @@ impl Line {
             self.queue
         );
         let early = u64::from(omitted(Omission::EventOfTicket));
-        let first = self.marks.partition_point(|mark| mark.number + early < number);
+        let mut first = self.marks.partition_point(|mark| mark.number + early < number);
         if first == self.marks.len() {
             self.add_mark(shared)?;
+            // Others may have been taken up meanwhile; the new one is the last.
+            first = self.marks.len() - 1;
         }
         Ok(self.marks.get(first).map(|mark| Moment {
             ticket: Ticket {
