@@ -2,8 +2,11 @@
 
 mod context;
 mod contract;
+mod ends;
 mod guests;
 mod older;
+mod refusals;
+mod steady;
 
 use std::ffi::c_void;
 use std::mem::transmute;
