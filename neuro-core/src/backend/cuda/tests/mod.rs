@@ -3,6 +3,7 @@
 mod context;
 mod contract;
 mod ends;
+mod faults;
 mod guests;
 mod older;
 mod refusals;
