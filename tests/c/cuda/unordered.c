@@ -3,6 +3,7 @@
 #include "../cuda.h"
 
 static void two_streams_write(void) {
+    CHECK(open_driver());
     neuro_tensor_t *tensor = ramp(gpu);
     void *streams[2] = {NULL, NULL};
     uint64_t to = 0;
@@ -27,7 +28,6 @@ int main(void) {
     if (!has_cuda("streams without order")) {
         return DONE();
     }
-    CHECK(open_driver());
     RUN(two_streams_write);
     return DONE();
 }

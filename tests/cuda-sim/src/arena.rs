@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use crate::protect::table;
 
-/// Addresses that one device has, and that ranges of virtual memory are reserved from.
-const BYTES: u64 = 64 << 30;
+/// Addresses that one device has, and that ranges of virtual memory are reserved from: the most that the system gives of these. Under
+/// valgrind there are few.
+const BYTES: [u64; 2] = [64 << 30, 4 << 30];
 
 /// Addresses between two allocations that nobody gets.
 const GAP: u64 = 4096;
@@ -21,13 +22,17 @@ pub(crate) struct Arena {
 impl Arena {
     /// Reserves addresses; `None` where the system refuses.
     pub(crate) fn new(world: u32) -> Option<Self> {
+        BYTES.into_iter().find_map(|bytes| Self::of(bytes, world))
+    }
+
+    fn of(bytes: u64, world: u32) -> Option<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping wherever there is room, which nobody may touch.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), BYTES as usize, libc::PROT_NONE, flags, -1, 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes as usize, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return None;
         }
-        let range = start.addr() as u64..start.addr() as u64 + BYTES;
+        let range = start.addr() as u64..start.addr() as u64 + bytes;
         Some(Self {
             next: range.start,
             region: table::add_region(&range, world, table::Kind::Device),
@@ -60,8 +65,8 @@ impl Drop for Arena {
             table::remove_region(region);
         }
         let start = std::ptr::with_exposed_provenance_mut(self.range.start as usize);
-        // SAFETY: mapped by `new`, and nothing lies in it.
-        unsafe { libc::munmap(start, BYTES as usize) };
+        // SAFETY: mapped by `of`, and nothing lies in it.
+        unsafe { libc::munmap(start, (self.range.end - self.range.start) as usize) };
     }
 }
 
