@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help setup build demo test test-bare bench-hook bench-pool bench-device replay record install header lint fmt clean
+.PHONY: help setup build demo test test-bare bench-hook bench-pool bench-device bench-cuda soak-cuda-sim replay record install header lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## print these lines
@@ -33,6 +33,12 @@ bench-pool: ## the pool against other allocators, side by side
 
 bench-device: ## memory of a Vulkan device against gpu-allocator and a staging loop by hand, side by side
 	@bash scripts/bench.sh device
+
+bench-cuda: ## memory of a CUDA device on the simulated driver: the library's own time, and what it asks the driver for
+	@bash scripts/bench.sh cuda
+
+soak-cuda-sim: ## random programs on the simulated CUDA driver, for ten minutes or SOAK_SECONDS=n
+	@bash scripts/soak.sh
 
 replay: ## recorded allocations (TRACE="file.csv …", else those of bench/traces) on our pool and on other placement rules
 	@bash scripts/replay.sh $(TRACE)

@@ -131,6 +131,29 @@ struct DLManagedTensorVersioned;
 // Work writes a tensor, and may read it, too.
 #define NEURO_ACCESS_WRITE 2
 
+// `tensor`, for a pointer.
+#define NEURO_CUDA_ARGUMENT_TENSOR 1
+
+// `integer`, as one with a sign.
+#define NEURO_CUDA_ARGUMENT_INT 2
+
+// `integer`, as one without: of a `uint64_t` the same bits.
+#define NEURO_CUDA_ARGUMENT_UINT 3
+
+// `real`.
+#define NEURO_CUDA_ARGUMENT_FLOAT 4
+
+// `real` and `imaginary`.
+#define NEURO_CUDA_ARGUMENT_COMPLEX 5
+
+// A kernel that a CUDA device has. It keeps what it was loaded from; with the last kernel of that it is unloaded, when all launches
+// are done. Any thread may use it.
+typedef struct neuro_cuda_kernel_t neuro_cuda_kernel_t;
+
+// A stream of the caller's, as this library knows it. What was submitted to it through this, or said to be, is known: memory which it
+// uses is handed out again behind it, and work elsewhere waits for it, on the device and not on the host. Any thread may use it.
+typedef struct neuro_cuda_stream_t neuro_cuda_stream_t;
+
 // A pool of memory. Any thread may use it. Its memory lives until its last handle is released and its last block is freed.
 typedef struct neuro_pool_t neuro_pool_t;
 
@@ -464,6 +487,82 @@ typedef struct {
     // Handed to both.
     void *lock_context;
 } neuro_vulkan_adopt_t;
+
+// What CUDA calls a device that is open. It stays valid until the process ends.
+typedef struct {
+    // `sizeof(neuro_cuda_handles_t)`.
+    size_t struct_size;
+    // `CUcontext`: the device's primary context, in which the CUDA runtime and what is built on it work, too.
+    void *context;
+    // `CUstream` that kernels run on. It does not wait for the default stream, nor that for it.
+    void *compute;
+    // `CUstream` for copies from the host.
+    void *upload;
+    // `CUstream` for copies to the host.
+    void *download;
+    // `CUdevice`.
+    int32_t device;
+    // Compute capability: 9 of 9.0.
+    uint32_t capability_major;
+    // 0 of 9.0.
+    uint32_t capability_minor;
+    // Version of the driver's interface, as 13000 for 13.0.
+    uint32_t driver_version;
+} neuro_cuda_handles_t;
+
+// Submits to `cu_stream`, a `CUstream`, and returns 0 (`CUDA_SUCCESS`); or submits nothing, and returns another `CUresult`.
+//
+// It calls nothing of this library, and returns: no `longjmp`, and no C++ exception.
+typedef int32_t (*neuro_cuda_work_t)(void *context, void *cu_stream);
+
+// How CUDA C is compiled. Set it to zeros, then `struct_size`, then what differs.
+typedef struct {
+    // `sizeof(neuro_cuda_compile_options_t)`.
+    size_t struct_size;
+    // What the source is called in messages. NULL: `kernel.cu`.
+    const char *source_name;
+    // Options of NVRTC, as `"--use_fast_math"` or `"-DN=4"`. An architecture that is named so is the one that is taken; else it is the
+    // device's.
+    const char *const *options;
+    // How many.
+    size_t option_count;
+    // Instances of templates that the compiler makes, as `"scale<float>"`, and kernels that are not `extern "C"`: only these are found
+    // by such names.
+    const char *const *instances;
+    // How many.
+    size_t instance_count;
+    // The kernel's parameters, as `neuro_cuda_kernel_load` takes them. NULL: they are found in the source.
+    const char *parameters;
+} neuro_cuda_compile_options_t;
+
+// How many blocks of how many threads run a kernel. Set it to zeros, then `struct_size`, then the rest.
+typedef struct {
+    // `sizeof(neuro_cuda_grid_t)`.
+    size_t struct_size;
+    // Blocks along x, y and z. 0 along y or z counts as 1.
+    uint32_t blocks[3];
+    // Threads of a block along x, y and z. 0 along y or z counts as 1.
+    uint32_t threads[3];
+    // Bytes of shared memory of a block, beside what the kernel declares. A device gives 48 KiB, the kernel's own included.
+    uint64_t shared_bytes;
+} neuro_cuda_grid_t;
+
+// An argument of a kernel: what `kind` says, the other fields are not looked at. As in
+// `{.kind = NEURO_CUDA_ARGUMENT_FLOAT, .real = 0.5}`.
+typedef struct {
+    // `NEURO_CUDA_ARGUMENT_…`.
+    uint32_t kind;
+    // 0.
+    uint32_t reserved;
+    // A tensor.
+    const neuro_tensor_t *tensor;
+    // An integer, or 0 or 1 for `bool`.
+    int64_t integer;
+    // A number, or the real part of one.
+    double real;
+    // The imaginary part.
+    double imaginary;
+} neuro_cuda_argument_t;
 
 // Any function of this header: cast it to its own type before calling it.
 typedef void (*neuro_function_t)(void);
@@ -883,7 +982,7 @@ neuro_status_t neuro_tensor_copy(const neuro_tensor_t *tensor,
 
 // Copies the elements of `source`, which has the same shape and dtype, to `tensor`. They may overlap.
 //
-// Caller: Live handles are not released meanwhile; nobody else uses the elements of `tensor` or writes those of `source`.
+// Caller: nobody else uses the elements of `tensor` or writes those of `source`.
 neuro_status_t neuro_tensor_copy_from(neuro_tensor_t *tensor, const neuro_tensor_t *source);
 
 // Copies `bytes` bytes, the elements in C order, from `source` to `tensor`; `bytes` is `neuro_tensor_get_nbytes(tensor)`. The
@@ -922,7 +1021,7 @@ neuro_status_t neuro_tensor_to_device_async(const neuro_tensor_t *tensor,
 
 // As `neuro_tensor_to_pool`, while the caller goes on. Release `*out` once.
 //
-// Caller: Live handles are not released meanwhile; nobody writes the elements until the transfer is over; `out` is NULL or writable.
+// Caller: nobody writes the elements until the transfer is over; `out` is NULL or writable.
 neuro_status_t neuro_tensor_to_pool_async(const neuro_tensor_t *tensor,
                                           neuro_pool_t *pool,
                                           neuro_transfer_t **out);
@@ -1107,6 +1206,162 @@ neuro_status_t neuro_vulkan_with_queue(const neuro_tensor_t *const *tensors,
 // library then; without `lock` nobody else uses it, but in `neuro_vulkan_with_queue`. `out` is NULL or writable.
 neuro_status_t neuro_vulkan_adopt(const neuro_vulkan_adopt_t *theirs,
                                   neuro_device_t *out);
+
+// What CUDA calls `device`, which is opened if it was not. All of `*out` but its `struct_size` is zeros after a failure.
+neuro_status_t neuro_cuda_get_handles(neuro_device_t device,
+                                      neuro_cuda_handles_t *out);
+
+// `CUdeviceptr` of the first element of a tensor on a CUDA device. It is good as long as a tensor shares the storage, and for work that
+// was handed over with the tensor by `neuro_cuda_stream_submit`. `*out` is 0 after a failure.
+neuro_status_t neuro_cuda_get_pointer(const neuro_tensor_t *tensor,
+                                      uint64_t *out);
+
+// Takes up `cu_stream`, a `CUstream` of the device's primary context, in which the CUDA runtime makes its own, too; NULL is the legacy
+// default stream. Handles of one `CUstream` are the same stream here; at most five different ones are open on a device at a time.
+// Release `*out` once.
+//
+// Caller: It is such a stream, and stays until the last handle of it is released; `out` is NULL or writable.
+neuro_status_t neuro_cuda_stream_open(neuro_device_t device,
+                                      void *cu_stream,
+                                      neuro_cuda_stream_t **out);
+
+// One more reference to `stream`, to be released once.
+neuro_status_t neuro_cuda_stream_retain(neuro_cuda_stream_t *stream);
+
+// One reference to `stream` less. With the last one the library lets the `CUstream` go, which stays its owner's: what is on it goes on.
+// NULL does nothing; a release after the last one is `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_cuda_stream_release(neuro_cuda_stream_t *stream);
+
+// Has all that is submitted to the stream from now on wait, on the device, for what was submitted on `tensor`: for its writes where
+// `access` is `NEURO_ACCESS_READ`, for its reads too where it is `NEURO_ACCESS_WRITE`. What then uses the tensor is told by
+// `neuro_cuda_stream_record`; `neuro_cuda_stream_submit` does both.
+neuro_status_t neuro_cuda_stream_wait_for(const neuro_cuda_stream_t *stream,
+                                          const neuro_tensor_t *tensor,
+                                          uint32_t access);
+
+// The same for a tensor on its way to the stream's device: waits here until its copy was submitted, and on the device until it is there.
+neuro_status_t neuro_cuda_stream_wait_for_transfer(const neuro_cuda_stream_t *stream,
+                                                   const neuro_transfer_t *transfer);
+
+// Says that what was submitted to the stream up to now uses `tensor`, and how: `NEURO_ACCESS_…`. Its memory is handed out again behind
+// that, and what is done with it elsewhere waits.
+neuro_status_t neuro_cuda_stream_record(const neuro_cuda_stream_t *stream,
+                                        const neuro_tensor_t *tensor,
+                                        uint32_t access);
+
+// New tensor, values undefined, in `pool`, one of the stream's device (NULL: its default pool), to be used on this stream first: it may
+// be memory that work of this stream uses still, which that work needs no wait for. `shape` has `ndim` lengths of 0 or more and is not
+// kept. Release `*out` once.
+//
+// Caller: `shape` is readable for `ndim`; `out` is NULL or writable.
+neuro_status_t neuro_cuda_stream_empty(const neuro_cuda_stream_t *stream,
+                                       neuro_pool_t *pool,
+                                       uint32_t dtype,
+                                       size_t ndim,
+                                       const int64_t *shape,
+                                       neuro_tensor_t **out);
+
+// Has `work` submit to the stream, behind what else uses the `count` tensors; what uses them next is behind it. `access` says of each
+// what is done with it: `NEURO_ACCESS_…`. Nobody waits: what was submitted is under way when this returns. Where `work` returns
+// something else than 0, that is `NEURO_DRIVER`, and the message names it.
+//
+// The tensors are held while `work` runs, so it only submits. Where it returns 0, all that it has submitted is on the stream it was
+// given, and touches only bytes of elements of the tensors, writing only those named with `NEURO_ACCESS_WRITE`. Their pointers, from
+// `neuro_cuda_get_pointer`, are asked for before.
+//
+// Caller: Live handles are not released meanwhile, and no other thread copies one of the tensors to the host while this hands over work that
+// writes it; `tensors` and `access` are readable for `count`; `work` does as said.
+neuro_status_t neuro_cuda_stream_submit(const neuro_cuda_stream_t *stream,
+                                        const neuro_tensor_t *const *tensors,
+                                        const uint32_t *access,
+                                        size_t count,
+                                        neuro_cuda_work_t work,
+                                        void *context);
+
+// Compiles CUDA C for `device` with NVRTC, loads it there, and finds the kernel called `name`. Where the source is wrong, that is
+// `NEURO_INVALID_ARGUMENT`, and the message has what the compiler said; where there is no NVRTC, `NEURO_UNAVAILABLE`, and the message has
+// where it was looked for. `options` may be NULL. Release `*out` once.
+//
+// Caller: `source` and `name` are NULL or strings; `options` is NULL or readable for its `struct_size`, its texts are NULL or strings, its arrays
+// readable for their counts; `out` is NULL or writable.
+neuro_status_t neuro_cuda_kernel_compile(neuro_device_t device,
+                                         const char *source,
+                                         const char *name,
+                                         const neuro_cuda_compile_options_t *options,
+                                         neuro_cuda_kernel_t **out);
+
+// Loads the PTX, or the binary of `nvcc -cubin` or `-fatbin`, that the `image_bytes` at `image` are, and finds the kernel called `name` in
+// it. `parameters` are what its declaration has between the parentheses, as `"const float *x, float *y, int n"`: pointers that are not
+// `const` are written through. Release `*out` once.
+//
+// Caller: `image` is NULL or readable for `image_bytes`, and whole: the driver reads a binary to the end that stands in it; `name` and
+// `parameters` are NULL or strings; `out` is NULL or writable.
+neuro_status_t neuro_cuda_kernel_load(neuro_device_t device,
+                                      const void *image,
+                                      size_t image_bytes,
+                                      const char *name,
+                                      const char *parameters,
+                                      neuro_cuda_kernel_t **out);
+
+// Another kernel of what `kernel` was compiled or loaded from. NULL `parameters`: they are found in the source, if that was compiled
+// here. A name that is not there is `NEURO_DRIVER`. Release `*out` once.
+//
+// Caller: `name` and `parameters` are NULL or strings; `out` is NULL or writable.
+neuro_status_t neuro_cuda_kernel_find(const neuro_cuda_kernel_t *kernel,
+                                      const char *name,
+                                      const char *parameters,
+                                      neuro_cuda_kernel_t **out);
+
+// One more reference to `kernel`, to be released once.
+neuro_status_t neuro_cuda_kernel_retain(neuro_cuda_kernel_t *kernel);
+
+// One reference to `kernel` less. Launches that are under way go on. NULL does nothing; a release after the last one is
+// `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_cuda_kernel_release(neuro_cuda_kernel_t *kernel);
+
+// Writes the kernel's name and parameters, as `"scale(float* x, float by)"`, to the `size` bytes at `buffer`, as `neuro_device_name` does. 0
+// and an empty string after a failure.
+//
+// Caller: `buffer` is NULL or writable for `size`.
+size_t neuro_cuda_kernel_get_signature(const neuro_cuda_kernel_t *kernel,
+                                       char *buffer,
+                                       size_t size);
+
+// Writes what the compiler remarked, warnings above all, to the `size` bytes at `buffer`, as `neuro_device_name` does. 0 and an empty
+// string where there is nothing, and after a failure, which sets the error.
+//
+// Caller: `buffer` is NULL or writable for `size`.
+size_t neuro_cuda_kernel_get_log(const neuro_cuda_kernel_t *kernel,
+                                 char *buffer,
+                                 size_t size);
+
+// Has NVRTC be looked for in one more place: a file, or the folder that it is in. No effect on one that is in use already.
+//
+// Caller: `path` is NULL or a string.
+neuro_status_t neuro_cuda_add_nvrtc_path(const char *path);
+
+// Blocks of `threads` threads, of which there are at least `elements`: the kernel leaves out those that are too many. For no elements it
+// is one block. Set `out->struct_size` first; the rest of `*out` is 0 after a failure.
+neuro_status_t neuro_cuda_grid_for_elements(size_t elements,
+                                            uint32_t threads,
+                                            neuro_cuda_grid_t *out);
+
+// Runs the kernel on its device, in order with all else that is done with the tensors, before and after; on `stream`, or on the library's
+// own where that is NULL. Nobody waits: it is under way when this returns, and the tensors may be released.
+//
+// A tensor goes to a pointer: it lies on the kernel's device, has the pointer's type, is contiguous, and not read-only where the pointer
+// is not `const`. A number becomes one of the parameter's type: floats are rounded to the nearest, and nothing else may be lost. The
+// message names the parameter that an argument does not go with, and nothing is under way then.
+//
+// Caller: `grid` is NULL or readable for its `struct_size`; `arguments` is readable for `count`. The
+// parameters that were given or found are the kernel's own; run so, it reads and writes only elements of the tensors and memory of its
+// own, writes none through a pointer that is `const`, and no `bool` but 0 and 1, and it ends. No other thread copies to the host a tensor
+// that it writes while this hands it over.
+neuro_status_t neuro_cuda_kernel_launch(const neuro_cuda_kernel_t *kernel,
+                                        const neuro_cuda_stream_t *stream,
+                                        const neuro_cuda_grid_t *grid,
+                                        const neuro_cuda_argument_t *arguments,
+                                        size_t count);
 
 // The function of this header called `name`, as `"neuro_pool_create"`; NULL and an error where there is none.
 //

@@ -23,6 +23,14 @@ device)
     CARGO_TARGET_DIR=$ROOT/bench/target \
         cargo build --quiet --release --locked --manifest-path bench/Cargo.toml --package device-worker --package bench-layer
     ;;
+cuda)
+    bash scripts/setup.sh demo
+    say "building the measured process and the simulated driver"
+    CARGO_TARGET_DIR=$ROOT/bench/target \
+        cargo build --quiet --release --locked --manifest-path bench/Cargo.toml --package cuda-worker
+    driver=$(cuda_sim_dir release)
+    set -- --driver "$driver" "$@"
+    ;;
 *)
     bash scripts/setup.sh demo
     bash scripts/module.sh

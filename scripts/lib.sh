@@ -46,6 +46,19 @@ lib_dir() {
     printf '%s' "$dir"
 }
 
+# cuda_sim_dir [release]: builds the simulated CUDA driver, and names a directory with it as programs look for a driver, to stand in
+# LD_LIBRARY_PATH. Only what has that there finds it.
+cuda_sim_dir() {
+    local profile=${1:-debug} dir
+    dir=$BUILD/cuda-sim/$profile
+    local -a build=(cargo build --quiet --locked -p cuda-sim)
+    [ "$profile" = debug ] || build+=(--profile "$profile")
+    "${build[@]}" >&2
+    mkdir -p "$dir"
+    ln -sf "$TARGET/$profile/libcuda_sim.so" "$dir/libcuda.so.1"
+    printf '%s' "$dir"
+}
+
 # vulkan_missing: Debian's names of what the tests of Vulkan devices need and do not find: loader, software device, layer that
 # checks. The software device also where there is a graphics card: it is there on every machine.
 vulkan_missing() {

@@ -44,6 +44,7 @@ UNSAFE = (
     *(CORE + place for place in ("io/", "dlpack/", "kernel/")),
     "neuro-capi/",
     "neuro-py/src/buffer",
+    "neuro-py/src/cuda",
     "neuro-py/src/dlpack",
     "neuro-py/src/numpy_hook",
     "neuro-py/src/capsule",

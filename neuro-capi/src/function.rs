@@ -4,6 +4,9 @@
 use std::ffi::c_char;
 
 use crate::contents::*;
+use crate::cuda::*;
+use crate::cuda_kernel::*;
+use crate::cuda_launch::*;
 use crate::device::*;
 use crate::discovery::*;
 use crate::dlpack::*;
@@ -68,6 +71,26 @@ macro_rules! functions {
 static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_abi_version
     neuro_clear_error
+    neuro_cuda_add_nvrtc_path
+    neuro_cuda_get_handles
+    neuro_cuda_get_pointer
+    neuro_cuda_grid_for_elements
+    neuro_cuda_kernel_compile
+    neuro_cuda_kernel_find
+    neuro_cuda_kernel_get_log
+    neuro_cuda_kernel_get_signature
+    neuro_cuda_kernel_launch
+    neuro_cuda_kernel_load
+    neuro_cuda_kernel_release
+    neuro_cuda_kernel_retain
+    neuro_cuda_stream_empty
+    neuro_cuda_stream_open
+    neuro_cuda_stream_record
+    neuro_cuda_stream_release
+    neuro_cuda_stream_retain
+    neuro_cuda_stream_submit
+    neuro_cuda_stream_wait_for
+    neuro_cuda_stream_wait_for_transfer
     neuro_device_from_name
     neuro_device_get_count
     neuro_device_get_info

@@ -13,7 +13,9 @@
 //! - `dlpack`: exchange with other libraries
 //! - `safetensors`: files
 //! - `share`: memory of devices that goes to other processes
+//! - `access`: what work of the caller does with tensors
 //! - `vulkan`: shaders of the caller on tensors, and devices of the caller
+//! - `cuda`: streams of the caller; `cuda_kernel`: kernels of the caller; `cuda_launch`: kernels on tensors
 //! - `function`: all of these by name
 //!
 //! Rules, the same for every function:
@@ -27,7 +29,11 @@
 //! Absent on purpose: logic that the core or Python would need too.
 #![allow(non_camel_case_types, reason = "the names are those of the C header")]
 
+pub mod access;
 pub mod contents;
+pub mod cuda;
+pub mod cuda_kernel;
+pub mod cuda_launch;
 pub mod device;
 pub mod discovery;
 pub mod dlpack;

@@ -3,12 +3,13 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use neuro_core::vulkan::{self, Access, Adopt, GetInstanceProcAddr, QueueLock, QueueTurn};
-use neuro_core::{DynTensor, Error};
+use neuro_core::Error;
+use neuro_core::vulkan::{self, Adopt, GetInstanceProcAddr, QueueLock, QueueTurn};
 
+use crate::access;
 use crate::device::neuro_device_t;
 use crate::guard;
-use crate::status::{Failure, Result, neuro_status_t};
+use crate::status::{Failure, neuro_status_t};
 use crate::structs::{self, SizedStruct};
 use crate::tensor::neuro_tensor_t;
 
@@ -99,11 +100,6 @@ pub struct neuro_vulkan_turn_t {
 /// It calls nothing of this library, and returns: no `longjmp`, and no C++ exception. `turn` is gone then.
 pub type neuro_vulkan_work_t =
     Option<unsafe extern "C" fn(context: *mut c_void, turn: *const neuro_vulkan_turn_t) -> i32>;
-
-/// Work reads a tensor, and leaves it as it is.
-pub const NEURO_ACCESS_READ: u32 = 1;
-/// Work writes a tensor, and may read it, too.
-pub const NEURO_ACCESS_WRITE: u32 = 2;
 
 /// Called with `lock_context`; see `neuro_vulkan_adopt_t`. It returns: no `longjmp`, and no C++ exception.
 pub type neuro_vulkan_lock_t = Option<unsafe extern "C" fn(context: *mut c_void)>;
@@ -224,33 +220,10 @@ pub unsafe extern "C" fn neuro_vulkan_with_queue(
     const OP: &str = "neuro_vulkan_with_queue";
     guard::status(|| {
         // SAFETY: forwarded condition.
-        let (tensors, access) = unsafe {
-            (
-                guard::array(OP, "tensors", tensors, count)?,
-                guard::array(OP, "access", access, count)?,
-            )
-        };
+        let named = unsafe { access::named(OP, tensors, access, count) }?;
         let Some(work) = work else {
             return Err(Failure::argument(OP, "work is NULL"));
         };
-        let named: Vec<(&DynTensor, Access)> = tensors
-            .iter()
-            .zip(access)
-            .map(|(&tensor, &access)| {
-                let access = match access {
-                    NEURO_ACCESS_READ => Access::Read,
-                    NEURO_ACCESS_WRITE => Access::Write,
-                    other => {
-                        let what = format_args!(
-                            "access {other} is unknown; known are NEURO_ACCESS_READ (1), NEURO_ACCESS_WRITE (2)"
-                        );
-                        return Err(Failure::argument(OP, what));
-                    }
-                };
-                // SAFETY: forwarded condition.
-                Ok((unsafe { guard::live(OP, tensor) }?, access))
-            })
-            .collect::<Result<_>>()?;
         let device = named.first().map(|(tensor, _)| tensor.device()).unwrap_or_default();
         let submit = |turn: &QueueTurn<'_>| {
             // SAFETY: the caller vouches for it; what it is given lives until it returns.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 19] = [
+const SOURCES: [&str; 23] = [
     "status",
     "version",
     "dtype",
@@ -21,7 +21,11 @@ const SOURCES: [&str; 19] = [
     "dlpack",
     "safetensors",
     "share",
+    "access",
     "vulkan",
+    "cuda",
+    "cuda_kernel",
+    "cuda_launch",
     "function",
 ];
 
@@ -48,7 +52,7 @@ const PREFACE: &str = "\
 ";
 
 /// Conditions that the preface states for all calls.
-const COMMON: [&str; 13] = [
+const COMMON: [&str; 17] = [
     "A live `tensor` is not released meanwhile; `out` is NULL or writable",
     "A live `tensor` is not released meanwhile, and nobody else uses its elements",
     "A live `tensor` is not released meanwhile",
@@ -58,6 +62,10 @@ const COMMON: [&str; 13] = [
     "A live `transfer` is not released meanwhile",
     "A live `scope` is not ended meanwhile; `out` is NULL or writable for its `struct_size`",
     "A live `scope` is not ended meanwhile",
+    "A live `stream` is not released meanwhile",
+    "A live `kernel` is not released meanwhile; `out` is NULL or writable",
+    "A live `kernel` is not released meanwhile",
+    "Live handles are not released meanwhile",
     "A live `file` is not released meanwhile; `out` is NULL or writable",
     "A live `file` is not released meanwhile",
     "`out` is NULL or writable for its `struct_size`",

@@ -15,6 +15,8 @@ mod buffer;
 mod capsule;
 #[deny(unsafe_code)]
 mod create;
+mod cuda;
+mod cuda_kernel;
 #[deny(unsafe_code)]
 mod devices;
 mod dlpack;
@@ -63,6 +65,8 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     attach::register(module)?;
     buffer::register(module)?;
     capsule::register(module)?;
+    cuda::register(module)?;
+    cuda_kernel::register(module)?;
     devices::register(module)?;
     dlpack::register(module)?;
     dlpack_call::register(module)?;

@@ -37,6 +37,13 @@ impl From<Transfer> for PyTransfer {
     }
 }
 
+impl PyTransfer {
+    /// The core's own.
+    pub(crate) fn inner(&self) -> &Transfer {
+        &self.inner
+    }
+}
+
 #[pymethods]
 impl PyTransfer {
     /// Waits until the tensor is there, and returns it: the same object each time. Raises what went wrong on the way. Other threads

@@ -1,7 +1,43 @@
 #!/usr/bin/env bash
-# Kernels in CUDA C, with NVRTC and without a device: what is compiled, each kernel of the repository among it, and launches on a
-# device that plays one of CUDA's.
+# CUDA without a device: kernels in CUDA C with NVRTC; the simulated driver itself; and the library in C and Python on that driver, which
+# checks every use. A program in which it finds something wrong ends with status 86, whatever the program itself thinks.
 . "$(dirname "$0")/../lib.sh"
 
 require_nvrtc
+# What is compiled, each kernel of the repository among it, and launches on a device that plays one of CUDA's.
 cargo test --locked -p neuro-core --lib kernel::cuda::
+cargo test --locked -p cuda-sim -p races
+
+cargo build --quiet --locked -p neuro-capi
+driver=$(cuda_sim_dir)
+bash scripts/module.sh
+export NM_LIB_DIR=$TARGET/debug
+
+# on_it COMMAND…: on the simulated driver, where a test that finds no device fails.
+on_it() { env LD_LIBRARY_PATH="$driver" NEURO_REQUIRE_CUDA=1 "$@"; }
+
+# By name, so that a test in a new file runs here, too.
+c_tests=() python_tests=(tests/python/test_cuda*.py)
+for source in tests/c/test_cuda*.c; do
+    need "$source" "the tests of CUDA in C"
+    c_tests+=("$(basename "$source" .c)")
+done
+need "${python_tests[0]}" "the tests of CUDA in Python"
+
+for seed in 1 2 3; do
+    say "" "simulated driver, seed $seed"
+    on_it NEURO_CUDA_SIM_SEED=$seed sh tests/c/run.sh "${c_tests[@]}"
+    on_it NEURO_CUDA_SIM_SEED=$seed "$PYTHON" -m pytest -rs -p no:cacheprovider "${python_tests[@]}"
+done
+
+# Without protection of pages: valgrind keeps its own account of what may be read and written.
+say "" "under valgrind"
+on_it NEURO_CUDA_SIM_PROTECT=0 sh tests/c/run.sh --valgrind "${c_tests[@]}"
+
+# That a finding fails a test: a program that is wrong, and the same with the wait that it lacks.
+say "" "a program that is wrong"
+if said=$(on_it sh tests/c/run.sh cuda/unordered); then
+    die "two streams write the same memory without order, and that was not found" "$said"
+fi
+grep -q 'ended with status 86$' <<<"$said" || die "a program that is wrong should end with status 86" "$said"
+on_it UNORDERED_WAITS=1 sh tests/c/run.sh cuda/unordered

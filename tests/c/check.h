@@ -56,21 +56,42 @@ static inline void run(const char *name, void (*test)(void)) {
     fflush(stdout);
 }
 
-/* Whether there is a Vulkan device for `what`; says SKIPPED and why if not, and fails where one is required. */
-static inline int has_vulkan(const char *what) {
-    char why[512];
+/* What the library says of the first device of this type. */
+static inline int first_device(int32_t type, neuro_device_info_t *info) {
+    memset(info, 0, sizeof *info);
+    info->struct_size = sizeof *info;
+    for (size_t index = 0; neuro_device_get_info(index, info) == NEURO_OK; index++) {
+        if (info->device.type == type) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whether there is a device of this type for `what`; says SKIPPED and why, which begins with `needs`, if not, and fails where
+ * `variable` is set. */
+static inline int has_device(const char *what, int32_t type, const char *variable, const char *needs) {
+    char why[512] = "";
     neuro_device_info_t info;
-    memset(&info, 0, sizeof info);
-    info.struct_size = sizeof info;
-    if (neuro_device_get_missing(NEURO_DEVICE_VULKAN, why, sizeof why) == 0 && neuro_device_get_info(0, &info) == NEURO_OK) {
+    if (neuro_device_get_missing(type, why, sizeof why) == 0 && first_device(type, &info)) {
         strcpy(why, info.unusable);
     }
     if (why[0] != '\0') {
-        int required = getenv("NEURO_REQUIRE_VULKAN") != NULL;
-        printf("%s %s: %s\n", required ? "FAILED" : "SKIPPED:", what, why);
+        int required = getenv(variable) != NULL;
+        printf("%s %s: %s%s\n", required ? "FAILED" : "SKIPPED:", what, needs, why);
         failures += required;
     }
     return why[0] == '\0';
+}
+
+/* Whether there is vulkan:0. */
+static inline int has_vulkan(const char *what) {
+    return has_device(what, NEURO_DEVICE_VULKAN, "NEURO_REQUIRE_VULKAN", "");
+}
+
+/* Whether there is cuda:0. */
+static inline int has_cuda(const char *what) {
+    return has_device(what, NEURO_DEVICE_CUDA, "NEURO_REQUIRE_CUDA", "needs hardware: ");
 }
 
 #define RUN(test) run(#test, test)

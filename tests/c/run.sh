@@ -31,6 +31,7 @@ ln -s "$lib_dir/libneuro_memory.so" "$build/libneuro_memory.so"
 passed=0 failed=0
 for test in "$@"; do
     echo "$test"
+    mkdir -p "$build/$(dirname "$test")"
     # POSIX for threads, fork and temporary files; the header itself needs C99 alone.
     "$cc" -std=c99 -Wall -Wextra -Wpedantic -Werror -g -O1 -D_POSIX_C_SOURCE=200809L -I"$root/include" \
         "$here/$test.c" -o "$build/$test" -L"$build" -lneuro_memory -Wl,-rpath,"$build" -pthread

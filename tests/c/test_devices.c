@@ -74,12 +74,15 @@ static void names_and_numbers(void) {
 
 static void what_there_is_and_what_is_missing(void) {
     size_t count = neuro_device_get_count();
+    int32_t cards = 0, others = 0;
     struct { neuro_device_info_t info; uint64_t newer[2]; } longer;
     for (size_t i = 0; i < count; i++) {
         neuro_device_info_t info = {.struct_size = sizeof info};
         CHECK_OK(neuro_device_get_info(i, &info));
-        CHECK(info.struct_size == sizeof info && info.device.type == NEURO_DEVICE_VULKAN && info.device.id == (int32_t)i);
-        CHECK(info.name[0] != '\0' && info.kind[0] != '\0' && strncmp(info.api, "Vulkan 1.", 9) == 0);
+        int is_cuda = info.device.type == NEURO_DEVICE_CUDA;
+        CHECK(info.struct_size == sizeof info && (is_cuda || info.device.type == NEURO_DEVICE_VULKAN));
+        CHECK(info.device.id == (is_cuda ? cards++ : others++));
+        CHECK(info.name[0] != '\0' && info.kind[0] != '\0' && strncmp(info.api, is_cuda ? "compute capability" : "Vulkan 1.", is_cuda ? 18 : 9) == 0);
         CHECK(info.memory_bytes > 0 && info.max_allocation_bytes > 0 && info.max_allocations > 0);
         neuro_device_info_t part;
         memset(&part, 0x5a, sizeof part);
@@ -102,11 +105,15 @@ static void what_there_is_and_what_is_missing(void) {
     CHECK_FAILS(neuro_device_get_info(0, &info), NEURO_INVALID_ARGUMENT, "struct_size");
 
     char words[512], cut[8];
-    size_t length = neuro_device_get_missing(NEURO_DEVICE_CUDA, words, sizeof words);
-    CHECK(length > 8 && length < sizeof words && strlen(words) == length);
-    CHECK(neuro_device_get_missing(NEURO_DEVICE_CUDA, NULL, 0) == length);
-    CHECK(neuro_device_get_missing(NEURO_DEVICE_CUDA, cut, sizeof cut) == length && strlen(cut) == 7 && strncmp(cut, words, 7) == 0);
-    CHECK((neuro_device_get_missing(NEURO_DEVICE_VULKAN, words, sizeof words) == 0) == (count > 0));
+    const int32_t types[] = {NEURO_DEVICE_CUDA, NEURO_DEVICE_VULKAN};
+    for (int i = 0; i < 2; i++) {
+        size_t length = neuro_device_get_missing(types[i], words, sizeof words);
+        CHECK(first_device(types[i], &info) ? length == 0 : length > 8);
+        CHECK(length < sizeof words && strlen(words) == length);
+        CHECK(neuro_device_get_missing(types[i], NULL, 0) == length);
+        CHECK(neuro_device_get_missing(types[i], cut, sizeof cut) == length && strlen(cut) == (length > 7 ? 7 : 0));
+        CHECK(strncmp(cut, words, 7) == 0);
+    }
     CHECK(neuro_device_get_missing(NEURO_DEVICE_CPU, words, sizeof words) == 0 && words[0] == '\0');
     neuro_clear_error();
     CHECK(neuro_device_get_missing(99, words, sizeof words) == 0 && neuro_last_status() == NEURO_INVALID_ARGUMENT);
@@ -124,7 +131,7 @@ static void wrong_devices_are_refused(void) {
     neuro_pool_t *pool;
     CHECK_OK(neuro_tensor_zeros(NULL, NEURO_DTYPE_UINT8, 1, (int64_t[]){3}, &tensor));
     const struct { neuro_device_t device; neuro_status_t status; const char *words; } wrong[] = {
-        {{NEURO_DEVICE_VULKAN, 99}, NEURO_UNAVAILABLE, "vulkan:99"}, {{NEURO_DEVICE_CUDA, 0}, NEURO_UNAVAILABLE, "cuda:0"},
+        {{NEURO_DEVICE_VULKAN, 99}, NEURO_UNAVAILABLE, "vulkan:99"}, {{NEURO_DEVICE_CUDA, 99}, NEURO_UNAVAILABLE, "cuda:99"},
         {{NEURO_DEVICE_VULKAN, -1}, NEURO_INVALID_ARGUMENT, "id -1 is negative"}, {{1, 2}, NEURO_INVALID_ARGUMENT, "its id is 0"},
         {{42, 0}, NEURO_INVALID_ARGUMENT, "type 42 is unknown"},
     };
@@ -330,7 +337,7 @@ static void pools_of_a_device(void) {
     options.limit_bytes = 0;
     CHECK_OK(neuro_pool_create(&options, &whole));
     CHECK_OK(neuro_pool_get_stats(whole, &stats));
-    CHECK_OK(neuro_device_get_info(0, &info));
+    CHECK(first_device(NEURO_DEVICE_VULKAN, &info));
     CHECK(stats.limit_bytes > (size_t)1 << 20 && stats.limit_bytes <= info.memory_bytes);
     CHECK_OK(neuro_pool_release(whole));
 }

@@ -38,15 +38,36 @@ def nothing_leaks() -> Iterator[None]:
     assert nm.stats().live_blocks <= before
 
 
+def need(kind: str, why: str = "") -> None:
+    """The first device of this kind, as "vulkan:0", or no test, and why not."""
+    found, missing = nm.devices()
+    first = next((device for device in found if device["device"].startswith(kind)), None)
+    reason = missing[kind] if first is None else first["unusable"]
+    if reason:
+        assert f"NEURO_REQUIRE_{kind.upper()}" not in os.environ, reason
+        pytest.skip(f"SKIPPED: {why}{reason}")
+
+
 @pytest.fixture(scope="session")
 def gpu() -> None:
     """The Vulkan device "vulkan:0", or no test."""
-    found, missing = nm.devices()
-    if found and not found[0]["unusable"]:
-        return
-    reason = missing.get("vulkan") or found[0]["unusable"]
-    assert "NEURO_REQUIRE_VULKAN" not in os.environ, reason
-    pytest.skip(f"SKIPPED: {reason}")
+    need("vulkan")
+
+
+@pytest.fixture(scope="session")
+def cuda() -> None:
+    """The CUDA device "cuda:0", or no test."""
+    need("cuda", "needs hardware: ")
+
+
+@pytest.fixture(scope="session")
+def nvrtc() -> None:
+    """The compiler of CUDA C, or no test."""
+    try:
+        nm.cuda.nvrtc_version()
+    except nm.NeuroMemoryError as wrong:
+        assert "NEURO_REQUIRE_NVRTC" not in os.environ, wrong
+        pytest.skip(f"SKIPPED: {wrong}")
 
 
 @pytest.fixture

@@ -38,7 +38,11 @@ def test_here() -> None:
     assert {line[0] for line in lines} <= {"OK", "MISSING"}
     assert nm.__version__ in words_of(lines, "OK", "extension")
     words_of(lines, "OK", "numpy hook")
-    words_of(lines, "MISSING", "cuda")
+    for kind in ("cuda", "vulkan"):
+        count = sum(device["device"].startswith(kind) for device in nm.devices()[0])
+        words = words_of(lines, "OK" if count else "MISSING", kind)
+        assert f"has {count} device" in words or not count
+    assert "nvrtc" in [line[1] for line in lines]
     assert "a child has" in words_of(lines, "OK", "fork")
     assert "huge pages" in [line[1] for line in lines]
     for device in nm.devices()[0]:
@@ -51,13 +55,26 @@ def test_without_a_driver() -> None:
     status, lines, _ = ended("-m", "neuro_memory", "doctor", VK_DRIVER_FILES=nowhere, VK_ICD_FILENAMES=nowhere)
     assert status == 0
     assert "apt install libvulkan1 mesa-vulkan-drivers" in words_of(lines, "MISSING", "vulkan")
-    assert words_of(lines, "OK", "fork") == "a child has the memory of the host"
+    others = any(device["device"].startswith("cuda") for device in nm.devices()[0])
+    assert words_of(lines, "OK", "fork") == "a child has the memory of the host" + (", and no devices" if others else "")
 
 
 def test_without_numpy() -> None:
     status, lines, _ = patched("sys.modules['numpy'] = None")
     assert status == 0
     assert "pip install numpy" in words_of(lines, "MISSING", "numpy")
+
+
+def test_nvrtc_is_used(nvrtc: None) -> None:
+    lines = ended("-m", "neuro_memory", "doctor")[1]
+    assert words_of(lines, "OK", "nvrtc") == "NVRTC {}.{} compiles CUDA C".format(*nm.cuda.nvrtc_version())
+
+
+def test_without_nvrtc() -> None:
+    status, lines, _ = ended("-m", "neuro_memory", "doctor", NEURO_NVRTC="/nonexistent/libnvrtc.so")
+    assert status == 0
+    words = words_of(lines, "MISSING", "nvrtc")
+    assert "/nonexistent/libnvrtc.so" in words and "pip install nvidia-cuda-nvrtc" in words
 
 
 def test_a_device_that_cannot_be_used_is_missing() -> None:
@@ -83,6 +100,12 @@ def test_a_device_that_cannot_be_used_is_missing() -> None:
             f"zeros = nm.zeros\nimport os\nowner = os.getpid()\n"
             "nm.zeros = lambda *a: zeros(*a) if os.getpid() == owner else os.abort()",
             "ended by signal 6",
+        ),
+        (
+            "nvrtc",
+            "nm.cuda.nvrtc_version = lambda: (1, 2)\n"
+            "from neuro_memory import _neuro_memory as core\ncore._cuda_ptx = lambda *a: b'//'",
+            "has no kernel in it",
         ),
         ("fork", "import os\nowner = os.getpid()\nnm.zeros = lambda *a: nm.ones(*a)", "cannot use the memory"),
     ],

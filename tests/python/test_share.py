@@ -62,7 +62,7 @@ def test_two_processes_use_one_memory(pool):
         theirs.close()
         memory = here.export_fd()
         assert (memory["bytes"], memory["dtype"], memory["shape"]) == (240_000, "float32", (300, 200))
-        assert memory["device_uuid"] == nm.devices()[0][0]["uuid"]
+        assert memory["device_uuid"] == next(found["uuid"] for found in nm.devices()[0] if found["device"] == GPU)
         fd = memory.pop("fd")
         socket.send_fds(ours, [json.dumps(memory).encode()], [fd])
         os.close(fd)

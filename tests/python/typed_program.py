@@ -33,3 +33,19 @@ try:
     nm.zeros((2, 3), "float32", device="cpu", pool=pool)
 except nm.OutOfMemoryError as error:
     everything: MemoryError = error
+
+
+class TorchStream:
+    cuda_stream: int = 0
+
+
+stream: nm.cuda.Stream = nm.cuda.Stream("cuda:0", TorchStream())
+stream.wait_for(tensor.to("cuda:0", non_blocking=True))
+there: nm.Tensor = stream.empty((2, 3), "float16")
+stream.record(there, write=True)
+module: nm.cuda.Module = nm.cuda.compile("source", options=["-DN=4"], instances=["f<float>"])
+kernel: nm.cuda.Kernel = nm.cuda.load(b"ptx", "cuda:1").kernel("f", "float *x, int n")
+kernel.launch(*nm.cuda.grid_for(1000), there, 3, shared=16, stream=stream)
+kernel.launch((4, 1), np.int64(256), there, np.float32(3))
+capability: tuple[int, int] = nm.cuda.handles().capability
+where: int = nm.cuda.pointer(there)

@@ -12,7 +12,8 @@ write the same memory, through the buffer protocol and DLPack, without a copy.
     >>> pool.stats().live_blocks
     1
 
-`neuro_memory.hooks`, loaded when first named, puts the arrays of other libraries into pools.
+Loaded when first named: `neuro_memory.hooks` puts the arrays of other libraries into pools; `neuro_memory.cuda` is for streams of
+others, and kernels of one's own.
 """
 
 import importlib
@@ -52,6 +53,7 @@ from ._neuro_memory import (
 )
 
 if TYPE_CHECKING:
+    from . import cuda as cuda
     from . import hooks as hooks
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "Usage",
     "__version__",
     "asarray",
+    "cuda",
     "default_pool",
     "devices",
     "empty",
@@ -94,7 +97,7 @@ def get_include() -> str:
 
 
 def __getattr__(name: str) -> ModuleType:
-    # Hooks are for programs that ask for them: nobody else pays for their import.
-    if name == "hooks":
-        return importlib.import_module(".hooks", __name__)
+    # For programs that ask for them: nobody else pays for their import.
+    if name in ("cuda", "hooks"):
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

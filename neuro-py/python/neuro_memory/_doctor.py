@@ -14,6 +14,8 @@ from pathlib import Path
 
 import neuro_memory as nm
 
+from . import _neuro_memory
+
 OK, MISSING, BROKEN = "OK", "MISSING", "BROKEN"
 
 # No multiple of anything that copies are cut into.
@@ -41,11 +43,13 @@ def findings() -> Iterator[Finding]:
     yield from _numpy()
     yield _huge_pages()
     devices, missing = nm.devices()
-    for name in ("cuda", "vulkan"):
-        if name in missing:
-            yield MISSING, name, missing[name]
-    if "vulkan" not in missing:
-        yield OK, "vulkan", f"the loader is there, and has {len(devices)} {'device' if len(devices) == 1 else 'devices'}"
+    for kind, there in (("cuda", "the driver"), ("vulkan", "the loader")):
+        if kind in missing:
+            yield MISSING, kind, missing[kind]
+        else:
+            count = sum(device["device"].startswith(kind) for device in devices)
+            yield OK, kind, f"{there} is there, and has {count} {'device' if count == 1 else 'devices'}"
+    yield _nvrtc()
     usable = [device["device"] for device in devices if not device["unusable"]]
     for device in devices:
         name, about = device["device"], f"{device['name']} ({device['kind']}), {device['driver']}"
@@ -70,8 +74,6 @@ def _must(condition: bool, words: str) -> None:
 
 
 def _extension() -> str:
-    from neuro_memory import _neuro_memory
-
     pool = nm.MemoryPool(1 << 20)
     tensor = pool.ones(1000)
     _must(tensor.tolist() == [1.0] * 1000 and pool.stats().live_blocks == 1, "a tensor of ones holds something else")
@@ -121,6 +123,22 @@ def _huge_pages() -> Finding:
     if "[never]" in choice:
         return MISSING, what, f"switched off; as root: echo madvise > {HUGE_PAGES}. Large tensors are slower without"
     return OK, what, f"pools get them where they ask ({choice.strip()})"
+
+
+def _nvrtc() -> Finding:
+    """The compiler of CUDA C needs no device."""
+    what = "nvrtc"
+    try:
+        major, minor = nm.cuda.nvrtc_version()
+    except nm.NeuroMemoryError as wrong:
+        return MISSING, what, f"{wrong}. Kernels in CUDA C need it, tensors do not"
+
+    def compiles() -> str:
+        made = _neuro_memory._cuda_ptx('extern "C" __global__ void doctor() {}', "doctor.cu", [])
+        _must(b".entry doctor" in made, "what it made of a kernel has no kernel in it")
+        return f"NVRTC {major}.{minor} compiles CUDA C"
+
+    return _tried(what, compiles)
 
 
 def _round_trip(device: str, about: str) -> str:

@@ -13,7 +13,7 @@ impl CudaDevice {
     /// # Safety
     /// Nobody is inside, or comes in again.
     pub(super) unsafe fn destroy(&self, keep: &[SlabId]) {
-        if self.is_shut.swap(true, Ordering::Relaxed) {
+        if self.shared.is_shut.load(Ordering::Relaxed) {
             return;
         }
         let driver = self.shared.driver;
@@ -51,6 +51,7 @@ impl CudaDevice {
             Ok(_current) => unsafe { self.slabs.free_all(&self.shared, keep) },
             Err(_) => true,
         };
+        self.shared.is_shut.store(true, Ordering::Relaxed);
         if !left {
             // SAFETY: retained once, by `make`, and all that was made in it is gone.
             let code = unsafe { (driver.context_release)(self.number) };

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use crate::backend::Refusal;
+use crate::sync::global::Ordering;
 
 /// The device's context is current on this thread as long as this lives.
 pub(super) struct Current<'a>(&'a Shared);
@@ -19,6 +20,9 @@ impl Shared {
     /// # Errors
     /// What the driver said.
     pub(super) fn make_current(&self) -> Result<Current<'_>, Refusal> {
+        if self.is_shut.load(Ordering::Relaxed) {
+            return Err(Refusal::Lost("the device was shut down".to_owned()));
+        }
         // SAFETY: the context is retained until the device is shut down.
         let code = unsafe { (self.driver.context_push)(self.context) };
         self.answer("cuCtxPushCurrent", code)?;

@@ -63,6 +63,8 @@ struct Shared {
     context: Handle,
     health: Health,
     spare_events: Mutex<Vec<Handle>>,
+    /// All that was made was given back.
+    is_shut: AtomicBool,
 }
 
 impl Shared {
@@ -97,7 +99,6 @@ pub(crate) struct CudaDevice {
     opening: Mutex<()>,
     /// Devices whose memory this one was told to reach, if it can.
     peers: Mutex<Vec<DeviceNumber>>,
-    is_shut: AtomicBool,
 }
 
 static OPEN: Mutex<BTreeMap<u32, &'static CudaDevice>> = Mutex::new(BTreeMap::new());
@@ -150,6 +151,7 @@ impl CudaDevice {
             context,
             health: Health::default(),
             spare_events: Mutex::default(),
+            is_shut: AtomicBool::new(false),
         });
         let streams = shared.make_streams().map_err(|refusal| {
             // SAFETY: retained above; nothing was made in it.
@@ -167,7 +169,6 @@ impl CudaDevice {
             slabs: Slabs::default(),
             opening: Mutex::default(),
             peers: Mutex::default(),
-            is_shut: AtomicBool::new(false),
         })
     }
 }

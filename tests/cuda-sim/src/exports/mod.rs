@@ -39,7 +39,7 @@ macro_rules! table {
 }
 
 table! {
-    start: cuInit cuDriverGetVersion cuGetErrorName cuGetErrorString cuDeviceGetCount cuDeviceGet cuDeviceGetName
+    start: cuInit cuDriverGetVersion cuGetExportTable cuGetErrorName cuGetErrorString cuDeviceGetCount cuDeviceGet cuDeviceGetName
         cuDeviceTotalMem_v2 cuDeviceGetAttribute cuDeviceGetUuid_v2 cuDeviceCanAccessPeer;
     context: cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRelease_v2 cuCtxPushCurrent_v2 cuCtxPopCurrent_v2 cuCtxGetCurrent
         cuCtxSetCurrent cuCtxGetDevice cuCtxSynchronize cuCtxEnablePeerAccess;

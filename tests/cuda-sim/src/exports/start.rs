@@ -1,8 +1,8 @@
 //! The driver itself, what its codes mean, and what its devices are.
 
-use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use crate::codes::{self, Code, INVALID_DEVICE, INVALID_VALUE, NO_DEVICE, SUCCESS};
+use crate::codes::{self, Code, INVALID_DEVICE, INVALID_VALUE, NO_DEVICE, NOT_FOUND, SUCCESS};
 use crate::device;
 use crate::gate::{DEVICES_OF_A_WORLD, give, in_world, on_device};
 use crate::life;
@@ -32,6 +32,15 @@ pub(crate) unsafe extern "C" fn cuInit(flags: c_uint) -> Code {
 pub(crate) unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> Code {
     // SAFETY: the caller's contract.
     in_world("cuDriverGetVersion", |_| unsafe { give(version, VERSION) })
+}
+
+/// Tables of calls that have no names, which there are none of here. NVRTC looks for this call in a driver that is loaded, and does without
+/// the tables, but not without the call.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn cuGetExportTable(table: *mut *const c_void, _: *const [u8; 16]) -> Code {
+    // SAFETY: the caller's contract.
+    let _ = unsafe { give(table, std::ptr::null()) };
+    NOT_FOUND
 }
 
 /// # Safety

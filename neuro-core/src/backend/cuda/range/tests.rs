@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use super::super::driver::NAMES;
 use super::*;
 use crate::backend::health::Health;
-use crate::sync::global::Mutex;
+use crate::sync::global::{AtomicBool, Mutex};
 
 const START: Address = 0x7f00_0000_0000;
 const PIECE: u64 = 2 << 20;
@@ -152,6 +152,7 @@ fn shared() -> (Shared, Calls) {
         context: 0,
         health: Health::default(),
         spare_events: Mutex::default(),
+        is_shut: AtomicBool::new(false),
     };
     (shared, Calls::of(driver).unwrap())
 }

@@ -198,7 +198,7 @@ fn copies_between_devices_find_another_way() {
                 "without {missing}"
             );
             drop((first, second, pools));
-            assert_eq!(machine.end(), Vec::<String>::new());
+            assert_eq!(machine.end(false), Vec::<String>::new());
         }
     }
 }

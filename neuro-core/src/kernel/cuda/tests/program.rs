@@ -61,7 +61,7 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
     }
     drop(pools);
     let mut found = wrong.into_inner().unwrap();
-    found.extend(machine.end());
+    found.extend(machine.end(plan.faults));
     found
 }
 
