@@ -122,7 +122,7 @@ impl Line {
         let mut first = self.marks.partition_point(|mark| mark.number + early < number);
         if first == self.marks.len() {
             self.add_mark(shared)?;
-            // Others may have been taken up meanwhile; the new one is the last.
+            // Not where the end was before: marks that are done may have been taken up meanwhile.
             first = self.marks.len() - 1;
         }
         Ok(self.marks.get(first).map(|mark| Moment {

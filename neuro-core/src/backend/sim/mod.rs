@@ -21,8 +21,8 @@ use std::sync::{Mutex, MutexGuard};
 use races::{Clock, Event, Shadow, Use};
 
 pub(crate) use self::locked::Locked;
-pub(crate) use self::orders::Calls;
 use self::memory::Memory;
+pub(crate) use self::orders::Calls;
 use super::budget::Budget;
 use super::range::Ranges;
 use super::raw::RawVulkan;
