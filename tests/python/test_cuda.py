@@ -96,8 +96,7 @@ def foreign(cuda, request):
     stream.close()
 
 
-@pytest.fixture
-def ramp(cuda) -> nm.Tensor:
+def made() -> nm.Tensor:
     """0, 1, 2, … on the device."""
     return nm.asarray(np.arange(COUNT, dtype="float32")).to(GPU)
 
@@ -186,7 +185,8 @@ def test_nvrtc_is_found_among_packages(tmp_path):
             assert str(tmp_path / "nvidia" / folder) in out
 
 
-def test_handles_and_pointers(ramp):
+def test_handles_and_pointers(cuda):
+    ramp = made()
     handles = nm.cuda.handles(GPU)
     assert handles == nm.cuda.handles() and handles.context and handles.capability[0] > 0 and handles.driver_version >= 11000
     assert len({handles.compute, handles.upload, handles.download, 0}) == 4
@@ -195,7 +195,8 @@ def test_handles_and_pointers(ramp):
 
 
 @pytest.mark.parametrize("foreign", ["cuda_stream", "ptr", "__cuda_stream__"], indirect=True)
-def test_a_stream_of_another_library(foreign, ramp):
+def test_a_stream_of_another_library(foreign):
+    ramp = made()
     stream = nm.cuda.Stream(GPU, foreign)
     assert (stream.device, stream.ptr, stream.__cuda_stream__()) == (GPU, foreign.address, (0, foreign.address))
     assert repr(stream) == f"Stream(cuda:0, {foreign.address:#x})"
@@ -247,7 +248,8 @@ def test_a_stream_waits_for_a_transfer(foreign):
     assert values(there) == [7.0] * COUNT
 
 
-def test_what_a_stream_refuses(foreign, ramp):
+def test_what_a_stream_refuses(foreign):
+    ramp = made()
     stream = nm.cuda.Stream(GPU, foreign)
     here = nm.zeros(3)
     for call in (stream.wait_for, stream.record):
@@ -259,7 +261,8 @@ def test_what_a_stream_refuses(foreign, ramp):
         stream.wait_for(foreign)
 
 
-def test_a_kernel_of_ptx(foreign, ramp):
+def test_a_kernel_of_ptx(foreign):
+    ramp = made()
     module = nm.cuda.load(TWICE, GPU)
     twice = module.kernel("twice", "float *x, unsigned n")
     assert (twice.name, twice.parameters, twice.device) == ("twice", ("float* x", "unsigned int n"), GPU)
@@ -294,7 +297,8 @@ def test_launches_from_many_threads(cuda):
     assert wrong == []
 
 
-def test_what_a_launch_refuses(ramp):
+def test_what_a_launch_refuses(cuda):
+    ramp = made()
     module = nm.cuda.load(TWICE, GPU)
     twice = module.kernel("twice", "float *x, unsigned n")
     for args, error, words in [
@@ -338,7 +342,8 @@ def test_what_a_launch_refuses(ramp):
     assert values(ramp) == [float(i) for i in range(COUNT)]
 
 
-def test_kernels_in_cuda_c(nvrtc, ramp):
+def test_kernels_in_cuda_c(nvrtc, cuda):
+    ramp = made()
     module = nm.cuda.compile(SCALE, GPU, ["-DFACTOR=2"], "scale.cu", instances=["add<float>"])
     scale = module.kernel("scale")
     assert scale.parameters == ("float* x", "float by", "unsigned int n")

@@ -81,7 +81,7 @@ def test_arrays_do_not_go_into_a_devices_pool():
 
 def test_devices_that_are_not_there():
     tensor = nm.zeros(3)
-    for name in ("cuda:0", "vulkan:99"):
+    for name in ("cuda:99", "vulkan:99"):
         with pytest.raises(nm.NeuroMemoryError, match=name):
             tensor.to(name)
         with pytest.raises(nm.NeuroMemoryError, match=name):

@@ -123,7 +123,8 @@ pub(crate) trait RawCuda {
     /// The parameters are those of the kernel, and what it then uses is as [`Backend::submit`](super::Backend::submit) asks.
     unsafe fn launch(&self, stream: usize, launch: &Launch<'_>) -> Result<(), Refusal>;
 
-    /// Whether another device may copy to and from a slab: not where its memory is mapped for this device alone.
+    /// Whether another device may copy to and from a slab: not where its memory is mapped for this device alone, or the driver does not copy
+    /// between devices.
     fn is_for_peers(&self, slab: SlabId) -> bool;
 
     /// Events at or behind those tickets that may not be done.

@@ -2,20 +2,8 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
-from typing import (
-    Any,
-    Final,
-    Literal,
-    Never,
-    Protocol,
-    Self,
-    SupportsComplex,
-    SupportsFloat,
-    SupportsIndex,
-    TypeAlias,
-    final,
-    overload,
-)
+from typing import Any, Final, Literal, Never, Protocol, Self, TypeAlias, final, overload
+from typing import SupportsComplex, SupportsFloat, SupportsIndex
 
 from numpy.typing import NDArray
 from typing_extensions import Buffer, CapsuleType

@@ -17,7 +17,6 @@ Loaded when first named. A kernel is ordered behind what else uses its tensors, 
 What a kernel does beside using its tensors as its parameters say, and that a stream is one, is the caller's promise.
 """
 
-import functools
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -156,9 +155,15 @@ def _texts(what: str, texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-@functools.cache
+_looked = False
+
+
 def _find_nvrtc() -> None:
     """Names the folders of NVIDIA's packages, the first time that NVRTC is needed."""
+    global _looked
+    if _looked:
+        return
+    _looked = True
     try:
         packages = importlib.util.find_spec("nvidia")
     except ValueError:  # somebody made a module of that name by hand

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use races::Clock;
+
 /// Bytes of memory, unless a test says otherwise.
 const MEMORY: u64 = 1 << 30;
 
@@ -16,6 +18,8 @@ pub(crate) struct Device {
     /// The streams that its context has of itself, once they are used.
     pub(crate) legacy: Option<u32>,
     pub(crate) per_thread: Option<u32>,
+    /// What streams that are gone have done: a device that is at its end has done that, too.
+    pub(crate) gone: Clock,
 }
 
 impl Device {
@@ -27,6 +31,7 @@ impl Device {
             peers: BTreeSet::new(),
             legacy: None,
             per_thread: None,
+            gone: Clock::default(),
         }
     }
 }

@@ -304,12 +304,11 @@ impl State {
     /// A stream that was destroyed goes with its last work.
     pub(crate) fn remove_if_over(&mut self, number: u32) {
         let over = |stream: &Stream| stream.destroyed && stream.todo.is_empty() && !stream.busy;
-        if let Some(actor) = self
-            .streams
-            .get(number)
-            .filter(|stream| over(stream))
-            .map(|stream| stream.actor)
-        {
+        let ended = self.streams.get(number).filter(|stream| over(stream));
+        if let Some((actor, device, clock)) = ended.map(|stream| (stream.actor, stream.device, stream.clock.clone())) {
+            if let Some(device) = self.devices.get_mut(device as usize) {
+                device.gone.join(&clock);
+            }
             self.streams.remove(number);
             self.actors[actor].free = true;
         }

@@ -21,16 +21,17 @@ impl CudaDevice {
             for queue in QUEUES {
                 let mut line = self.line(queue);
                 let last = line.last().number;
-                if line.is_lost() {
-                    // The only way to know that its work is done. The context is current.
+                // Of others' streams only what went through here is waited for; a lost device is not.
+                let is_over = match line.moment(&self.shared, last) {
+                    Ok(None) => true,
+                    // SAFETY: an event of this context.
+                    Ok(Some(moment)) => unsafe { (driver.event_synchronize)(moment.event.handle()) == SUCCESS },
+                    Err(_) => false,
+                };
+                if !is_over {
+                    // The only other way to know that its work is done. The context is current.
                     // SAFETY: takes nothing.
                     unsafe { (driver.context_synchronize)() };
-                    line.note_done(last);
-                }
-                // Of others' streams only what went through here is waited for; a lost device is not.
-                if let Ok(Some(moment)) = line.moment(&self.shared, last) {
-                    // SAFETY: an event of this context.
-                    unsafe { (driver.event_synchronize)(moment.event.handle()) };
                 }
                 line.note_done(last);
                 if let Some(stream) = line.stream.take()

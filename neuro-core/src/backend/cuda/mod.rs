@@ -24,7 +24,7 @@
 mod close;
 mod context;
 mod discover;
-mod driver;
+pub(crate) mod driver;
 mod event;
 mod guest;
 mod line;

@@ -153,7 +153,7 @@ impl RawCuda for CudaDevice {
     }
 
     fn is_for_peers(&self, slab: SlabId) -> bool {
-        self.slabs.is_allocated(slab)
+        self.shared.driver.peer_copy.is_some() && self.slabs.is_allocated(slab)
     }
 
     fn events_of(&self, waits: &[Ticket]) -> Result<Vec<HeldEvent>, Refusal> {

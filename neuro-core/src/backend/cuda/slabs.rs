@@ -89,6 +89,9 @@ impl Slabs {
         let Some(register) = shared.driver.host_register else {
             return Err(shared.lacks(CALL));
         };
+        if shared.driver.host_unregister.is_none() {
+            return Err(shared.lacks("cuMemHostUnregister")); // it could never be given back
+        }
         let bytes = usize::try_from(bytes).map_err(|_| Refusal::NoMemory)?;
         // SAFETY: forwarded contract: the bytes stay as they are mapped until `free`; the context is current.
         let code = unsafe { register(memory.as_ptr().cast::<c_void>(), bytes, PORTABLE) };

@@ -98,22 +98,27 @@ impl CudaDevice {
     /// # Safety
     /// As there.
     pub(super) unsafe fn submit_ops(&self, queue: Queue, waits: &[Ticket], ops: &[Op]) -> Result<Ticket, Refusal> {
+        let mut half_done = None;
         let work = |stream| {
             for (at, op) in ops.iter().enumerate() {
                 // SAFETY: by contract the spans are live and the work is ordered.
                 if let Err(refusal) = unsafe { self.perform(stream, op) } {
-                    if at > 0 || matches!(op, Op::Copy { .. }) {
-                        // Pieces before this one are under way, and no ticket will tell when they are done.
-                        // SAFETY: a stream of this context.
-                        unsafe { (self.shared.driver.stream_synchronize)(stream) };
-                    }
+                    half_done = (at > 0 || matches!(op, Op::Copy { .. })).then_some(stream);
                     return Err(refusal);
                 }
             }
             Ok(Some(()))
         };
-        // SAFETY: forwarded contract; a refusal leaves nothing under way.
-        let submitted = unsafe { self.in_stream(queue, waits, work) }?;
+        // SAFETY: forwarded contract; a refusal leaves nothing under way, once the stream below has come to its end.
+        let submitted = unsafe { self.in_stream(queue, waits, work) };
+        if let Some(stream) = half_done
+            && let Ok(_current) = self.shared.make_current()
+        {
+            // Pieces before the one that was refused are under way, and no ticket will tell when they are done.
+            // SAFETY: a stream of this context.
+            unsafe { (self.shared.driver.stream_synchronize)(stream) };
+        }
+        let submitted = submitted?;
         submitted.map(|(ticket, ())| ticket).ok_or(Refusal::NoMemory)
     }
 
@@ -122,6 +127,8 @@ impl CudaDevice {
     unsafe fn perform(&self, stream: Handle, op: &Op) -> Result<(), Refusal> {
         let Shared { driver, .. } = &*self.shared;
         match *op {
+            // As a copy of nothing is no call.
+            Op::Fill { to, .. } if to.bytes == 0 => Ok(()),
             Op::Fill { to, value } => {
                 // SAFETY: whole words of a live slab.
                 let code = unsafe { (driver.fill_u32)(address(to), value, (to.bytes / 4) as usize, stream) };

@@ -22,6 +22,7 @@ use races::{Clock, Event, Shadow, Use};
 
 pub(crate) use self::locked::Locked;
 use self::memory::Memory;
+pub(crate) use self::orders::Calls;
 use super::budget::Budget;
 use super::range::Ranges;
 use super::raw::RawVulkan;
@@ -68,18 +69,6 @@ struct State {
     /// Whether the host reaches the device's own memory.
     visible: bool,
     calls: Calls,
-}
-
-/// How often the pool and the transfers asked for what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Calls {
-    pub(crate) allocate: usize,
-    pub(crate) free: usize,
-    pub(crate) submit: usize,
-    pub(crate) wait: usize,
-    pub(crate) import: usize,
-    pub(crate) extend: usize,
-    pub(crate) shorten: usize,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,19 @@
 //! What tests ask of the simulated device, and what they order it to do.
 
-use super::{Calls, Sim};
+use super::Sim;
 use crate::backend::{Facts, Queue};
+
+/// How often the pool and the transfers asked for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    pub(crate) allocate: usize,
+    pub(crate) free: usize,
+    pub(crate) submit: usize,
+    pub(crate) wait: usize,
+    pub(crate) import: usize,
+    pub(crate) extend: usize,
+    pub(crate) shorten: usize,
+}
 
 impl Sim {
     /// What was wrong so far.

@@ -17,7 +17,7 @@ mod prototype;
 mod signature;
 mod stream;
 #[cfg(all(test, not(loom)))]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 
 use std::sync::Arc;

@@ -111,8 +111,9 @@ pub(crate) unsafe extern "C" fn cuCtxGetDevice(device: *mut c_int) -> Code {
 pub(crate) unsafe extern "C" fn cuCtxSynchronize() -> Code {
     in_context("cuCtxSynchronize", |world, device| {
         let streams = world.streams.iter().filter(|(_, stream)| stream.device == device);
-        let clocks: Vec<_> = streams.map(|(_, stream)| stream.clock.clone()).collect();
+        let mut clocks: Vec<_> = streams.map(|(_, stream)| stream.clock.clone()).collect();
         world.run_device("cuCtxSynchronize", device)?;
+        clocks.extend(world.devices.get(device as usize).map(|device| device.gone.clone()));
         clocks.iter().for_each(|clock| world.host_sees(clock));
         Ok(())
     })

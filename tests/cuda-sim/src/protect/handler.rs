@@ -16,6 +16,8 @@ static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 thread_local! {
     /// What a function that runs on this thread for a stream lies behind; null: none runs.
     static BEHIND: Cell<*const Clock> = const { Cell::new(std::ptr::null()) };
+    /// Where this thread last faulted in memory that is not of this simulation.
+    static LAST_FOREIGN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The clock of the function that runs on this thread for a stream; null: none runs.
@@ -85,6 +87,8 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         Some((Kind::Closed, _)) => {
             say(b"cuda-sim: use after free: the host touches page-locked memory that was given back\n")
         }
+        // Perhaps it was given back since the fault, and is accessible again. If not, the access faults again.
+        None if LAST_FOREIGN.replace(address) != address => return,
         None => {}
     }
     hand_on(signal, info, context);

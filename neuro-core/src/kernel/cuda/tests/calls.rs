@@ -105,7 +105,7 @@ DONE:
 ";
 
 /// That kernel, on a device.
-pub(super) fn kernel(device: Device) -> Function {
+pub(crate) fn kernel(device: Device) -> Function {
     // SAFETY: whole PTX.
     let module = unsafe { Module::load(device, RAISED.as_bytes()) }.unwrap();
     let parameters = "const unsigned int* x, unsigned int* y, unsigned int by, unsigned int n";

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cuda_sim::World;
 
-use crate::backend::cuda::{CudaDevice, tests::driver};
+use crate::backend::cuda::{CudaDevice, driver::Driver, tests::driver};
 use crate::device::Device;
 use crate::pool::device::{Engine, Lent, lend};
 
@@ -22,12 +22,16 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(seed: u64, devices: usize, peers: bool) -> Self {
+        Self::with(driver(), seed, devices, peers)
+    }
+
+    /// With a driver that may lack calls.
+    pub(crate) fn with(driver: &'static Driver, seed: u64, devices: usize, peers: bool) -> Self {
         let world = World::with_devices(seed, devices, peers);
         let _here = world.enter();
         let numbers: Vec<Device> = (0..devices)
             .map(|_| Device::Cuda(NEXT.fetch_add(1, Ordering::Relaxed)))
             .collect();
-        let driver = driver();
         let engines: Vec<Arc<Engine>> = (0..)
             .zip(&numbers)
             .map(|(ordinal, &device)| Arc::new(Engine::new(device, CudaDevice::simulated(driver, ordinal))))

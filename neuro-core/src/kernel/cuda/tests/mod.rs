@@ -2,7 +2,7 @@
 //!
 //! Without NVRTC what needs it says SKIPPED and passes; with `NEURO_REQUIRE_NVRTC` in the environment it fails instead.
 
-mod calls;
+pub(crate) mod calls;
 mod compiled;
 mod fake;
 mod launches;

@@ -65,6 +65,21 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
     found
 }
 
+/// Uploads of memory that is not page-locked, one after the other, which use all of the staging memory again and again.
+pub(super) fn uploads(seed: u64, omission: Omission) -> Vec<String> {
+    let machine = Machine::new(seed, 1, false);
+    let pool = MemoryPool::new_gpu(machine.devices[0], 4 << 20).unwrap();
+    let send = || {
+        for at in 0..40u32 {
+            let source = DynTensor::from_slice_in(&MemoryPool::unlimited(), &[4096], &[at; 4096]).unwrap();
+            drop(source.to_pool(&pool).unwrap());
+        }
+    };
+    without(omission, send);
+    drop(pool);
+    machine.end(false)
+}
+
 struct Pools {
     device: Vec<MemoryPool>,
     host: Vec<MemoryPool>,
@@ -75,7 +90,8 @@ struct Pools {
 impl Pools {
     fn new(machine: &Machine, random: &mut Random) -> Self {
         let limit = 256 << 10 << random.below(3);
-        let expandable = random.below(2);
+        // Between two devices memory that grows is copied through the host, so it must not be everywhere.
+        let expandable = random.below(4);
         let device = machine.devices.iter().enumerate().map(|(at, &device)| {
             let pool = MemoryPool::new_gpu(device, limit).unwrap();
             pool.with_expandable(at == expandable)
