@@ -8,7 +8,7 @@ export PREFIX DESTDIR
 .DEFAULT_GOAL := help
 
 help: ## print these lines
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile | sed 's/^  make \([a-z-]*\): /  make \1\t/' | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile | sed 's/^  make \([a-z-]*\): /  make \1\t/' | expand -t 22
 
 setup: ## check for Rust, Python and a C compiler; make .venv with all that the other commands need
 	@bash scripts/setup.sh test

@@ -65,17 +65,22 @@ pub struct Driver {
     fill: unsafe extern "C" fn(u64, u32, usize, usize) -> Code,
 }
 
-/// The address of a function of the library, as a pointer of its type.
-macro_rules! call {
-    ($library:expr, $name:literal) => {{
-        // SAFETY: the library is open, and the name is a string.
-        let address = unsafe { libc::dlsym($library, $name.as_ptr()) };
-        if address.is_null() {
-            return Err(format!("libcuda.so.1 has no {:?}: it is not the simulated one", $name).into());
-        }
-        // SAFETY: the type of the field is that of the library's function of this name, and the library is never closed.
-        unsafe { std::mem::transmute::<*mut c_void, _>(address) }
-    }};
+/// A function of the library.
+///
+/// # Safety
+/// `F` is the type of a pointer to the function of that name.
+///
+/// # Errors
+/// Where the library has none.
+unsafe fn function<F: Copy>(library: *mut c_void, name: &CStr) -> Result<F> {
+    const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+    // SAFETY: the library is open, and the name is a string.
+    let address = unsafe { libc::dlsym(library, name.as_ptr()) };
+    if address.is_null() {
+        return Err(format!("libcuda.so.1 has no {name:?}: it is not the simulated one").into());
+    }
+    // SAFETY: the address of a function whose pointer's type is `F`, by contract, and as long as that; the library is never closed.
+    Ok(unsafe { std::mem::transmute_copy(&address) })
 }
 
 impl Driver {
@@ -87,14 +92,17 @@ impl Driver {
         if library.is_null() {
             return Err("there is no libcuda.so.1".into());
         }
-        Ok(Self {
-            calls: call!(library, c"neuro_cuda_sim_calls"),
-            findings: call!(library, c"neuro_cuda_sim_findings"),
-            pinned_bytes: call!(library, c"neuro_cuda_sim_pinned_bytes"),
-            set_current: call!(library, c"cuCtxSetCurrent"),
-            stream_create: call!(library, c"cuStreamCreate"),
-            fill: call!(library, c"cuMemsetD32Async"),
-        })
+        // SAFETY: the fields have the types of the functions, as `tests/cuda-sim` has them.
+        unsafe {
+            Ok(Self {
+                calls: function(library, c"neuro_cuda_sim_calls")?,
+                findings: function(library, c"neuro_cuda_sim_findings")?,
+                pinned_bytes: function(library, c"neuro_cuda_sim_pinned_bytes")?,
+                set_current: function(library, c"cuCtxSetCurrent")?,
+                stream_create: function(library, c"cuStreamCreate")?,
+                fill: function(library, c"cuMemsetD32Async")?,
+            })
+        }
     }
 
     /// How often a call was made.
