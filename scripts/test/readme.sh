@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What README.md shows works: each block is run as its language says. So are the programs of docs/devices.md.
+# What README.md shows works: each block is run as its language says. So are the programs of docs/devices.md and docs/cuda.md.
 . "$(dirname "$0")/../lib.sh"
 
 need README.md "the README"
@@ -9,3 +9,4 @@ cargo build --quiet --locked -p neuro-capi
 for language in c python; do
     "$PYTHON" scripts/readme_snippets.py docs/devices.md --only "$language" --lib-dir "$(lib_dir debug)" --work "$BUILD/readme"
 done
+"$PYTHON" scripts/readme_snippets.py docs/cuda.md --only python --lib-dir "$(lib_dir debug)" --work "$BUILD/readme"

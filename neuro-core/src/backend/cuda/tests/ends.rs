@@ -70,6 +70,20 @@ fn a_shutdown_keeps_what_the_host_may_look_into() {
     }
 }
 
+/// Pools are trimmed, and their threads free, after the end of their device as well.
+#[test]
+fn what_went_with_the_device_is_trimmed_and_freed_without_a_call() {
+    let bed = Bed::new(1);
+    let slabs = all_kinds(&bed);
+    bed.shut_down(&slabs.iter().map(|slab| slab.id).take(3).collect::<Vec<_>>());
+    let before = bed.world.calls().counts;
+    // SAFETY: no work uses it.
+    assert_eq!(unsafe { bed.device.ranges().unwrap().shorten(slabs[3].id, 0) }, 0);
+    bed.free(&slabs[1]);
+    bed.device.close_stream(QUEUES[3]);
+    assert_eq!(bed.world.calls().counts, before);
+}
+
 /// Where marks cannot be recorded or waited for, a shutdown waits all the same before it gives memory back.
 #[test]
 fn a_shutdown_waits_although_calls_are_refused() {
