@@ -79,6 +79,8 @@ pub(crate) struct Stream {
     /// A function of the host runs for it.
     pub(crate) busy: bool,
     pub(crate) destroyed: bool,
+    /// It is being captured into a graph, which is not simulated: whoever uses it then is found.
+    pub(crate) captured: bool,
 }
 
 /// Who takes part in the race check.
@@ -136,6 +138,7 @@ impl State {
             todo: VecDeque::new(),
             busy: false,
             destroyed: false,
+            captured: false,
         });
         self.actors[actor].free = false;
         self.actors[actor].name = format!("stream {number} of device {device}");

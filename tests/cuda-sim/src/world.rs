@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::calls::Calls;
 use crate::codes::Code;
 use crate::gate::{DEVICES_OF_A_WORLD, Locked};
+use crate::handle;
 use crate::state::State;
 use crate::{contents, protect, registry};
 
@@ -189,6 +190,15 @@ impl World {
     pub fn lose(&self, code: Code) {
         self.state().lose(code);
         self.0.inner.wake();
+    }
+
+    /// A stream of the program's is being captured into a graph from now on, or not any more.
+    pub fn capture(&self, stream: usize, captured: bool) {
+        let mut state = self.state();
+        let found = handle::parts(stream, handle::Kind::Stream).map(|(_, number)| number);
+        if let Some(stream) = found.and_then(|number| state.streams.get_mut(number)) {
+            stream.captured = captured;
+        }
     }
 
     /// Whether pages that work still uses are protected from the host. They are at first, where that can be done.

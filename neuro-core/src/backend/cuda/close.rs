@@ -54,8 +54,8 @@ impl CudaDevice {
         self.shared.is_shut.store(true, Ordering::Relaxed);
         if !left {
             // SAFETY: retained once, by `make`, and all that was made in it is gone.
-            let code = unsafe { (driver.context_release)(self.number) };
-            debug_assert_eq!(code, SUCCESS);
+            // What a lost device says to that is nobody's business.
+            let _ = unsafe { (driver.context_release)(self.number) };
         }
     }
 }

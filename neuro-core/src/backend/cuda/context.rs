@@ -10,9 +10,9 @@ pub(super) struct Current<'a>(&'a Shared);
 impl Drop for Current<'_> {
     fn drop(&mut self) {
         let mut was = 0;
-        // SAFETY: there is room for a handle. It takes off what `make_current` has put on: calls in between are in pairs.
-        let code = unsafe { (self.0.driver.context_pop)(&mut was) };
-        debug_assert!(code != 0 || was == self.0.context, "another context is current");
+        // SAFETY: there is room for a handle. It takes off what `make_current` has put on, or what work of the caller's has put in its
+        // place.
+        let _ = unsafe { (self.0.driver.context_pop)(&mut was) };
     }
 }
 

@@ -4,8 +4,8 @@ use std::ffi::CStr;
 
 use super::driver::{Code, DeviceNumber, Driver};
 use super::{loader, range, refuse};
-use crate::backend::Facts;
 use crate::backend::info::{DeviceInfo, HeapInfo};
+use crate::backend::{Facts, life};
 use crate::device::Device;
 
 /// Numbers of `CUdevice_attribute`.
@@ -43,6 +43,7 @@ pub(super) struct Found {
 /// # Errors
 /// Why there is no driver.
 pub(crate) fn devices() -> Result<Vec<DeviceInfo>, String> {
+    let _inside = life::enter()?;
     let driver = loader::driver()?;
     let all = 0..count(driver)?;
     all.map(|ordinal| one(driver, ordinal).map(Found::into_info)).collect()

@@ -133,6 +133,7 @@ driver! {
         peer_enable = "cuCtxEnablePeerAccess": fn(Handle, c_uint);
         peer_copy = "cuMemcpyPeerAsync": fn(Address, Handle, Address, Handle, usize, Handle);
         stream_context = "cuStreamGetCtx": fn(Handle, *mut Handle);
+        stream_is_capturing = "cuStreamIsCapturing": fn(Handle, *mut c_uint);
         range_reserve = "cuMemAddressReserve": fn(*mut Address, usize, usize, Address, u64);
         range_free = "cuMemAddressFree": fn(Address, usize);
         granularity = "cuMemGetAllocationGranularity": fn(*mut usize, *const AllocationProp, c_uint);
@@ -141,7 +142,7 @@ driver! {
         piece_map = "cuMemMap": fn(Address, usize, usize, MemoryHandle, u64);
         piece_unmap = "cuMemUnmap": fn(Address, usize);
         piece_access = "cuMemSetAccess": fn(Address, usize, *const AccessDesc, usize);
-        module_load = "cuModuleLoadDataEx": fn(*mut Handle, *const c_void, c_uint, *const c_uint, *const *mut c_void);
+        module_load = "cuModuleLoadDataEx": fn(*mut Handle, *const c_void, c_uint, *const c_uint, *mut *mut c_void);
         module_unload = "cuModuleUnload": fn(Handle);
         module_function = "cuModuleGetFunction": fn(*mut Handle, Handle, *const c_char);
         launch = "cuLaunchKernel": fn(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *const *mut c_void, *const *mut c_void);

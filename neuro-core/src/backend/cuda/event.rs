@@ -50,13 +50,18 @@ impl Shared {
                 handle
             }
         };
+        // SAFETY: nobody else has the event (V1); the stream is of this context.
+        let code = unsafe { (self.driver.event_record)(handle, stream) };
+        if let Err(refusal) = self.answer("cuEventRecord", code) {
+            // It may be the event that is wrong, which would then be tried again and again.
+            // SAFETY: as above.
+            unsafe { (self.driver.event_destroy)(handle) };
+            return Err(refusal);
+        }
         let event = Event {
             handle,
             home: Arc::clone(self),
         };
-        // SAFETY: nobody else has the event (V1); the stream is of this context.
-        let code = unsafe { (self.driver.event_record)(handle, stream) };
-        self.answer("cuEventRecord", code)?;
         if omitted(Omission::EventIsSpare) {
             lock(&self.spare_events).push(handle);
         }

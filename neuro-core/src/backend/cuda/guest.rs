@@ -19,6 +19,21 @@ impl CudaDevice {
     /// As there.
     pub(super) unsafe fn open_guest(&self, stream: Handle) -> Result<Queue, Refusal> {
         const CALL: &str = "open_stream";
+        let stream = match stream {
+            // `CU_STREAM_LEGACY`, which 0 stands for where it is not said otherwise.
+            1 => 0,
+            // `CU_STREAM_PER_THREAD`: another one on each thread that names it.
+            2 => {
+                return Err(Refusal::Call {
+                    call: CALL,
+                    code: 0,
+                    meaning:
+                        "the default stream of a thread is another one on each thread; make a stream, and use that"
+                            .to_owned(),
+                });
+            }
+            stream => stream,
+        };
         let _current = self.shared.make_current()?;
         self.check_stream(stream)?;
         let _one = lock(&self.opening);
@@ -57,8 +72,8 @@ impl CudaDevice {
         Ok(queue)
     }
 
-    /// As [`RawCuda::close_stream`](crate::backend::raw_cuda::RawCuda::close_stream). If the last mark cannot be recorded, what is behind the
-    /// one before is never known to be done (L4 of `line.rs`), and nobody else gets the place.
+    /// As [`RawCuda::close_stream`](crate::backend::raw_cuda::RawCuda::close_stream). If the last mark cannot be recorded, it waits for the stream.
+    /// If that cannot be, either, what is behind the mark before is never known to be done (L4 of `line.rs`), and nobody else gets the place.
     ///
     /// # Errors
     /// What the driver said.
@@ -75,8 +90,13 @@ impl CudaDevice {
         }
         // L4. Whatever comes of it, the stream is its owner's from here on.
         let current = self.shared.make_current();
-        let marked = current.and_then(|_current| line.moment(&self.shared, last).map(drop));
-        line.stream = None;
+        let marked = current.and_then(|_current| {
+            let marked = line.moment(&self.shared, last).map(drop);
+            drop(line);
+            // Where its end cannot be marked, it has to be waited for.
+            marked.or_else(|_| self.wait_for_stream(queue))
+        });
+        self.line(queue).stream = None;
         marked
     }
 

@@ -24,7 +24,7 @@ use super::driver::Handle;
 use super::event::Event;
 use super::refuse::{NOT_READY, SUCCESS};
 use crate::backend::planted::{Omission, omitted};
-use crate::backend::{QUEUES, Queue, Refusal, Ticket};
+use crate::backend::{OWN_QUEUES, QUEUES, Queue, Refusal, Ticket};
 
 /// Marks from which on those that are done are looked for when another is added.
 const MANY: usize = 8;
@@ -140,6 +140,31 @@ impl Line {
         self.stream.is_none() && marked < self.submitted
     }
 
+    /// # Errors
+    /// [`Refusal::Call`] where the stream is one of others, and its work is being captured into a graph: an event recorded there would
+    /// be a part of the graph, and so would be whatever waits for it.
+    pub(super) fn check_capture(&self, shared: &Shared) -> Result<(), Refusal> {
+        const CALL: &str = "cuStreamIsCapturing";
+        let (Some(stream), Some(is_capturing)) = (self.stream, shared.driver.stream_is_capturing) else {
+            return Ok(());
+        };
+        if OWN_QUEUES.contains(&self.queue) {
+            return Ok(());
+        }
+        let mut status = 0;
+        // SAFETY: a stream of this context, and room for the answer.
+        let code = unsafe { is_capturing(stream, &mut status) };
+        shared.answer(CALL, code)?;
+        if status == 0 {
+            return Ok(());
+        }
+        Err(Refusal::Call {
+            call: CALL,
+            code: 0,
+            meaning: "the stream is being captured into a graph, and work of it cannot be ordered with other work until that ends".to_owned(),
+        })
+    }
+
     /// Records an event behind all that was submitted.
     ///
     /// # Errors
@@ -152,6 +177,7 @@ impl Line {
                 meaning: "the stream was closed, and the driver could not mark the end of its work".to_owned(),
             });
         };
+        self.check_capture(shared)?;
         if self.marks.len() >= MANY {
             self.look(shared)?;
         }
@@ -180,7 +206,11 @@ impl Line {
     pub(super) fn done(&mut self, shared: &Arc<Shared>) -> Result<u64, Refusal> {
         self.look(shared)?;
         if self.marks.is_empty() && self.done < self.submitted && self.stream.is_some() {
-            self.add_mark(shared)?;
+            let marked = self.add_mark(shared);
+            // What cannot be marked of a stream of others is not known to be done, and does not keep anybody from the rest.
+            if OWN_QUEUES.contains(&self.queue) {
+                marked?;
+            }
         }
         Ok(self.done)
     }

@@ -37,7 +37,8 @@ impl RawCuda for CudaDevice {
     }
 
     fn close_stream(&self, queue: Queue) {
-        if let Ok(_inside) = self.shared.health.check() {
+        // Also of a lost device: the stream is its owner's from then on.
+        if let Ok(_inside) = life::enter() {
             // What cannot be marked is never known to be done, and whoever needs that is told why.
             let _ = self.close_guest(queue);
         }
@@ -76,17 +77,17 @@ impl RawCuda for CudaDevice {
         let mut log = vec![0u8; LOG_BYTES];
         // The size is handed over as the value itself, in the place of an address.
         let size = std::ptr::without_provenance_mut::<c_void>(LOG_BYTES);
-        let values = [log.as_mut_ptr().cast::<c_void>(), size];
+        let mut values = [log.as_mut_ptr().cast::<c_void>(), size];
         let mut module = 0;
         // SAFETY: the image is whole, and closed by a zero byte where it is text, says the contract; two options and their two values,
-        // which live until the call returns, as the log does, which has so many bytes.
+        // of which the driver changes the size, and which live until the call returns, as the log does, which has so many bytes.
         let code = unsafe {
             load(
                 &mut module,
                 image.as_ptr().cast(),
                 LOG_OPTIONS.len() as u32,
                 LOG_OPTIONS.as_ptr(),
-                values.as_ptr(),
+                values.as_mut_ptr(),
             )
         };
         self.shared.answer(CALL, code).map_err(|refusal| {

@@ -12,7 +12,8 @@ pub(super) const OUT_OF_MEMORY: Code = 2;
 pub(super) const DEINITIALIZED: Code = 4;
 pub(super) const NOT_READY: Code = 600;
 
-/// Codes after which the context answers nothing else: bus errors of memory and of links, what kernels did wrong, and their time-out.
+/// Codes after which the context answers nothing else: errors of memory and of links, what kernels did wrong, and their time-out, a
+/// context that is gone, a device that is.
 const STICKY: [Code; 13] = [214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 910];
 
 /// What a code means, in the driver's words.

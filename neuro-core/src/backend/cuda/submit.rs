@@ -14,6 +14,15 @@ use crate::sync::global::{MutexGuard, lock};
 /// `CU_STREAM_NON_BLOCKING`: it does not wait for the default stream, nor that for it.
 const NON_BLOCKING: u32 = 1;
 
+/// What is said of a queue whose stream is gone.
+pub(super) fn closed() -> Refusal {
+    Refusal::Call {
+        call: "submit",
+        code: 0,
+        meaning: "the stream was closed".to_owned(),
+    }
+}
+
 impl Shared {
     /// A stream for each own queue.
     ///
@@ -71,20 +80,17 @@ impl CudaDevice {
         let moments = self.moments_of(queue, waits)?;
         let mut line = self.line(queue);
         let Some(stream) = line.stream else {
-            return Err(Refusal::Call {
-                call: "submit",
-                code: 0,
-                meaning: "the stream was closed".to_owned(),
-            });
+            return Err(closed());
         };
+        line.check_capture(&self.shared)?;
         let mut waited = false;
         for moment in &moments {
             waited |= line.wait_for(&self.shared, stream, moment)?;
         }
         let Some(said) = work(stream)? else { return Ok(None) };
         let ticket = line.count();
-        if waited {
-            // What cannot be marked now will be when somebody asks.
+        if waited && let Ok(_again) = self.shared.make_current() {
+            // Current once more, whatever the work did. What cannot be marked now will be when somebody asks.
             let _ = line.add_mark(&self.shared);
         }
         Ok(Some((ticket, said)))
@@ -152,13 +158,35 @@ impl CudaDevice {
     /// As there.
     pub(super) fn wait_for(&self, ticket: Ticket) -> Result<(), Refusal> {
         let _current = self.shared.make_current()?;
-        let Some(moment) = self.line(ticket.queue).moment(&self.shared, ticket.number)? else {
-            return Ok(());
+        let moment = self.line(ticket.queue).moment(&self.shared, ticket.number);
+        let waited = moment.and_then(|moment| {
+            let Some(moment) = moment else { return Ok(()) };
+            // SAFETY: an event of this context, which stays as it was recorded while this has it.
+            let code = unsafe { (self.shared.driver.event_synchronize)(moment.event.handle()) };
+            self.shared.answer("cuEventSynchronize", code)?;
+            self.line(ticket.queue).note_done(moment.ticket.number);
+            Ok(())
+        });
+        match waited {
+            // Who waits may be about to let go of what the work uses, so it has to be over, whether or not its end can be marked.
+            Err(Refusal::Call { .. } | Refusal::NoMemory) => self.wait_for_stream(ticket.queue).or(waited),
+            waited => waited,
+        }
+    }
+
+    /// Waits until all that was submitted to a stream is done. The context is current.
+    ///
+    /// # Errors
+    /// What the driver said; that it was closed.
+    pub(super) fn wait_for_stream(&self, queue: Queue) -> Result<(), Refusal> {
+        let (stream, last) = {
+            let line = self.line(queue);
+            (line.stream.ok_or_else(closed)?, line.last().number)
         };
-        // SAFETY: an event of this context, which stays as it was recorded while this has it.
-        let code = unsafe { (self.shared.driver.event_synchronize)(moment.event.handle()) };
-        self.shared.answer("cuEventSynchronize", code)?;
-        self.line(ticket.queue).note_done(moment.ticket.number);
+        // SAFETY: a stream of this context.
+        let code = unsafe { (self.shared.driver.stream_synchronize)(stream) };
+        self.shared.answer("cuStreamSynchronize", code)?;
+        self.line(queue).note_done(last);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Arg, Function, Grid, engine_of_cuda};
 use crate::backend::raw_cuda::RawCuda;
-use crate::backend::{Queue, Refusal};
+use crate::backend::{Queue, Refusal, Ticket};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -45,8 +45,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The `CUstream` that is given as a number: of the device's primary context, as those of the CUDA runtime are; 0 is the legacy
-    /// default stream. At most five different ones are open on a device at a time.
+    /// The `CUstream` that is given as a number: of the device's primary context, as those of the CUDA runtime are; 0 and 1 are the legacy
+    /// default stream. The default stream of a thread (2) is refused: it is another one on each thread. While a stream is captured into a graph
+    /// it is refused, too. At most five different ones are open on a device at a time.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where there is no such device, [`Error::Driver`] where the stream is of another context or too many are open.
@@ -77,7 +78,7 @@ impl Stream {
 
     /// Has `work` submit to the stream, behind what else uses `tensors`; what uses them next is behind it. Nobody waits. A tensor that is
     /// named more than once is written if it is once. While `work` runs the tensors are held: it only submits, and calls nothing of this
-    /// library.
+    /// library. The device's context is current then, and is so when it returns.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] where no tensor is named, or one is not on the stream's device; [`Error::ReadOnly`];
@@ -161,7 +162,8 @@ impl Stream {
     }
 
     /// Says that what was submitted to the stream up to now uses `tensor`, so that its memory is handed out again behind that, and what
-    /// is done with it elsewhere waits. Costs no call of the driver. The framework's `record_stream` says the same.
+    /// is done with it elsewhere waits. Costs no call of the driver, unless it says that this wrote what another stream may still be writing:
+    /// then what is submitted to this stream later waits for the other. The framework's `record_stream` says the same.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] where the tensor is not on the stream's device; [`Error::ReadOnly`]; [`Error::DeviceLost`].
@@ -172,10 +174,15 @@ impl Stream {
         if access == Access::Write && tensor.is_readonly() {
             return Err(Error::ReadOnly { op: OP });
         }
-        let so_far = || {
-            cuda(&self.engine)?
-                .so_far(self.queue)
-                .map_err(|refusal| self.engine.error(refusal))
+        let so_far = |before: Option<Ticket>| {
+            let known = self.engine.done();
+            let other =
+                before.filter(|ticket| ticket.queue != self.queue && ticket.number > known[ticket.queue.index()]);
+            if let Some(other) = other {
+                self.hold(&[other])?;
+            }
+            let ticket = cuda(&self.engine)?.so_far(self.queue);
+            ticket.map_err(|refusal| self.engine.error(refusal))
         };
         note_elsewhere(block, access, so_far)
     }
@@ -198,7 +205,7 @@ impl Stream {
         DynTensor::on_queue(of_this, self.queue, shape, dtype)
     }
 
-    fn hold(&self, waits: &[crate::backend::Ticket]) -> Result<()> {
+    fn hold(&self, waits: &[Ticket]) -> Result<()> {
         let held = cuda(&self.engine)?.hold(self.queue, waits);
         held.map_err(|refusal| self.engine.error(refusal))
     }

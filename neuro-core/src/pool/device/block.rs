@@ -280,18 +280,21 @@ pub(crate) unsafe fn cuda_turn<T, E: From<Error>>(
     })
 }
 
-/// Writes down that work uses a block which was not handed over here: up to the ticket that `so_far` gives.
+/// Writes down that work uses a block which was not handed over here: up to the ticket that `so_far` gives, behind one that it is given, if
+/// any.
 ///
 /// # Errors
 /// [`Error::DeviceLost`] in a forked child; what `so_far` says.
 pub(crate) fn note_elsewhere(
     block: &DeviceBlock,
     access: Access,
-    so_far: impl FnOnce() -> Result<Ticket>,
+    so_far: impl FnOnce(Option<Ticket>) -> Result<Ticket>,
 ) -> Result<()> {
     block.engine().check()?;
     let mut uses = block.uses();
-    let ticket = so_far()?;
+    // Of two that write beside each other only the later is kept as the one that wrote, so it has to be behind the other.
+    let before = (access == Access::Write).then(|| uses.written()).flatten();
+    let ticket = so_far(before)?;
     if !omitted(Omission::NoteElsewhere) {
         uses.note_beside(ticket, access);
     }

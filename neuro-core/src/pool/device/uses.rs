@@ -82,6 +82,11 @@ impl Uses {
         }
     }
 
+    /// The last work that wrote.
+    pub(crate) fn written(&self) -> Option<Ticket> {
+        Some(self.written).filter(|ticket| ticket.number > 0)
+    }
+
     /// Writes down work of others, of which nobody here knows what it waits for: what was known stays so.
     pub(crate) fn note_beside(&mut self, ticket: Ticket, access: Access) {
         let before = self.written;

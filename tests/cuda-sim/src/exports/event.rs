@@ -49,6 +49,11 @@ pub(crate) unsafe extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> 
             return world.wrong(words, INVALID_HANDLE);
         }
         world.own_stream(CALL, device, stream);
+        if world.streams.get(stream).is_some_and(|stream| stream.captured) {
+            world.finding(format!(
+                "{CALL}: stream {stream} is being captured, and the event becomes a part of the graph"
+            ));
+        }
         let (at, clock) = world.submit(CALL, stream, None, Action::Mark(number));
         if let Some(state) = world.events.get_mut(number) {
             state.at = None;

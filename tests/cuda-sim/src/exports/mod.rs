@@ -48,7 +48,7 @@ table! {
     copy: cuMemcpyAsync cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuMemcpyDtoDAsync_v2 cuMemcpyPeerAsync cuMemsetD8Async
         cuMemsetD32Async;
     stream: cuStreamCreate cuStreamCreateWithPriority cuStreamDestroy_v2 cuStreamSynchronize cuStreamQuery cuStreamWaitEvent
-        cuStreamGetCtx cuLaunchHostFunc;
+        cuStreamGetCtx cuStreamIsCapturing cuLaunchHostFunc;
     event: cuEventCreate cuEventDestroy_v2 cuEventRecord cuEventQuery cuEventSynchronize cuEventElapsedTime;
     range: cuMemAddressReserve cuMemAddressFree cuMemGetAllocationGranularity cuMemCreate cuMemRelease cuMemMap cuMemUnmap
         cuMemSetAccess;

@@ -66,6 +66,17 @@ pub(crate) unsafe extern "C" fn cuStreamSynchronize(stream: Handle) -> Code {
 }
 
 #[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn cuStreamIsCapturing(stream: Handle, status: *mut c_uint) -> Code {
+    const CALL: &str = "cuStreamIsCapturing";
+    in_context(CALL, |world, device| {
+        let number = world.stream(CALL, device, stream)?;
+        let captured = world.streams.get(number).is_some_and(|stream| stream.captured);
+        // SAFETY: the caller's contract.
+        unsafe { give(status, c_uint::from(captured)) }
+    })
+}
+
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuStreamQuery(stream: Handle) -> Code {
     in_context("cuStreamQuery", |world, device| {
         let number = world.stream("cuStreamQuery", device, stream)?;

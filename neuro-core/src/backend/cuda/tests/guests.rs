@@ -197,3 +197,54 @@ fn the_default_stream_is_a_guest() {
         bed.end();
     }
 }
+
+#[test]
+fn default_streams_are_one_or_refused() {
+    let bed = Bed::new(11);
+    let queue = bed.open(0).unwrap();
+    assert_eq!(bed.open(1), Ok(queue), "the legacy default stream has two names");
+    let refused = bed.open(2);
+    assert!(
+        matches!(&refused, Err(Refusal::Call { meaning, .. }) if meaning.contains("on each thread")),
+        "{refused:?}"
+    );
+    (0..2).for_each(|_| bed.device.close_stream(queue));
+    bed.end();
+}
+
+/// An event in a stream that is captured would become a part of the graph, and so would the library's streams that wait for it.
+#[test]
+fn a_stream_that_is_captured_is_left_alone() {
+    for seed in 1..6 {
+        let bed = Bed::new(seed);
+        let [stream] = streams(&bed);
+        let queue = bed.open(stream).unwrap();
+        let slab = bed.slab(4096, SlabKind::Device);
+        let before = bed.fill(queue, &[], &slab, 1).unwrap();
+        bed.world.capture(stream, true);
+        for refused in [
+            bed.fill(queue, &[], &slab, 2).map(drop),
+            bed.fill(Queue::COMPUTE, &[before], &slab, 2).map(drop),
+            bed.device.hold(queue, &[]),
+        ] {
+            assert!(
+                matches!(&refused, Err(Refusal::Call { meaning, .. }) if meaning.contains("captured")),
+                "{refused:?}"
+            );
+        }
+        // The rest of the device goes on.
+        let other = bed.slab(4096, SlabKind::Device);
+        let ticket = bed.fill(Queue::COMPUTE, &[], &other, 3).unwrap();
+        for queue in QUEUES {
+            assert!(bed.device.done(queue).is_ok());
+        }
+        bed.device.wait(ticket).unwrap();
+        bed.world.capture(stream, false);
+        let after = bed.fill(Queue::COMPUTE, &[before], &slab, 4).unwrap();
+        bed.device.wait(after).unwrap();
+        [slab, other].iter().for_each(|slab| bed.free(slab));
+        bed.device.close_stream(queue);
+        destroy(context(&bed), stream);
+        bed.end();
+    }
+}

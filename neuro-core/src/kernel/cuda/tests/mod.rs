@@ -9,6 +9,7 @@ mod launches;
 pub(crate) mod machine;
 mod program;
 mod soak;
+mod streams;
 
 use std::sync::Once;
 
