@@ -36,7 +36,7 @@ use State::{Built, NotBuilt};
 const TOTAL: usize = 16;
 
 const STATIC_SHAPES: &str = "needs Tensor<T, S>, whose shape is part of its type";
-const DEVICES: &str = "needs memory on CUDA or Vulkan devices";
+const DEVICES: &str = "needs Tensor<T, S> on devices";
 
 const BLOCKS: [Block; TOTAL] = [
     block(1, "Basic ARC Model", Built(b01_basic_arc_model::basic_arc_model)),
