@@ -111,7 +111,14 @@ fn every_kernel_of_the_repository_compiles_for_every_generation() {
             for entry in text.split(".entry ").skip(1) {
                 let (name, rest) = entry.split_once('(').unwrap();
                 let count = rest.split(')').next().unwrap().matches(".param").count();
-                assert_eq!(parameters_of(&source, name).unwrap().len(), count, "{name}");
+                match parameters_of(&source, name) {
+                    Ok(parameters) => assert_eq!(parameters.len(), count, "{name}"),
+                    // What only the simulated driver is tried on may have parameters that no launch of ours has.
+                    Err(why) => {
+                        let is_sample = path.to_string_lossy().contains("/ptx/samples/");
+                        assert!(is_sample && why.contains("is not understood"), "{name}: {why}");
+                    }
+                }
             }
         }
     }
