@@ -160,7 +160,10 @@ pub(crate) fn say(text: &str) {
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }
 
-/// All signals are blocked in this thread until this is dropped.
+/// What a thread does to itself: blocked, it would end the process past the program's own handler.
+const OF_THE_THREAD: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+
+/// All signals that come from elsewhere are blocked in this thread until this is dropped.
 pub(crate) struct SignalsBlocked(libc::sigset_t);
 
 impl SignalsBlocked {
@@ -169,6 +172,9 @@ impl SignalsBlocked {
         unsafe {
             let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
             libc::sigfillset(&mut all);
+            for signal in OF_THE_THREAD {
+                libc::sigdelset(&mut all, signal);
+            }
             libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
             Self(before)
         }
@@ -271,6 +277,28 @@ pub(crate) use at_load;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Law: a thread that is started meanwhile takes no signal of the program's, but its own faults reach the program's handler.
+    #[test]
+    fn faults_are_not_blocked() {
+        let blocked = SignalsBlocked::now();
+        let is_blocked = |signal| {
+            // SAFETY: a set of signals is plain numbers, and is written before it is read.
+            unsafe {
+                let mut set: libc::sigset_t = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &mut set);
+                libc::sigismember(&set, signal) == 1
+            }
+        };
+        let in_a_thread = std::thread::spawn(move || {
+            (
+                [libc::SIGINT, libc::SIGTERM, libc::SIGALRM].map(is_blocked),
+                OF_THE_THREAD.map(is_blocked),
+            )
+        });
+        drop(blocked);
+        assert_eq!(in_a_thread.join().unwrap(), ([true; 3], [false; 5]));
+    }
 
     /// Whether this is the process of its own that the test below starts: without room for mappings no other test works.
     const ALONE: &str = "NEURO_TEST_WITHOUT_MAPPINGS";
