@@ -171,8 +171,8 @@ static void pools_say_which_devices_reach_them(void) {
     CHECK_OK(neuro_pool_release(pool));
     neuro_clear_error();
     CHECK(neuro_pool_get_gpu_support(pool, names, sizeof names) == 0 && neuro_last_status() == NEURO_INVALID_ARGUMENT);
-    options.flags = 32;
-    CHECK_FAILS(neuro_pool_create(&options, &pool), NEURO_INVALID_ARGUMENT, "unknown flags 0x20");
+    options.flags = 64;
+    CHECK_FAILS(neuro_pool_create(&options, &pool), NEURO_INVALID_ARGUMENT, "unknown flags 0x40");
 }
 
 static void there_and_back(void) {
