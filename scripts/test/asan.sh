@@ -15,6 +15,9 @@ mkdir -p "$work"
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 
 require_vulkan
+# Those of CUDA run on the simulated driver.
+require_nvrtc
+driver=$(cuda_sim_dir)
 
 for source in tests/c/*.c tests/c/asan/*.c; do
     need "$source" "a C test"
@@ -22,5 +25,8 @@ for source in tests/c/*.c tests/c/asan/*.c; do
     gcc -std=c99 -g -O1 -fsanitize=address -Wall -Wextra -Werror -pedantic -D_POSIX_C_SOURCE=200809L -Iinclude -Itests/c "$source" -o "$program" \
         "$lib/libneuro_memory.a" -lpthread -lm -ldl
     say "$source under AddressSanitizer"
-    (cd "$work" && NM_UNDER_ASAN=1 "$program") # some write files
+    on=()
+    # Without protection of pages, whose signals the sanitizer wants for itself.
+    case $source in *test_cuda*) on=(LD_LIBRARY_PATH="$driver" NEURO_REQUIRE_CUDA=1 NEURO_CUDA_SIM_PROTECT=0) ;; esac
+    (cd "$work" && env "${on[@]}" NM_UNDER_ASAN=1 "$program") # some write files
 done

@@ -4,17 +4,31 @@
 
 # Where the examples of devices can run, they must.
 require_vulkan
+# Those of CUDA run on the simulated driver.
+require_nvrtc
+driver=$(cuda_sim_dir)
+
+# run_it SOURCE LIBRARIES COMMAND…
+run_it() {
+    local source=$1 libraries=$2
+    shift 2
+    say "$source"
+    case $source in
+    */cuda.*) LD_LIBRARY_PATH=$driver:$libraries NEURO_REQUIRE_CUDA=1 "$@" ;;
+    *) LD_LIBRARY_PATH=$libraries "$@" ;;
+    esac
+}
 
 count=0
 for source in examples/python/*.py; do
     need "$source" "a Python example"
-    say "$source" && "$PYTHON" "$source"
+    run_it "$source" "${LD_LIBRARY_PATH:-}" "$PYTHON" "$source"
     count=$((count + 1))
 done
 
 for source in examples/rust/*.rs; do
     need "$source" "a Rust example"
-    say "$source" && cargo run --quiet --locked -p neuro-core --example "$(basename "$source" .rs)"
+    run_it "$source" "${LD_LIBRARY_PATH:-}" cargo run --quiet --locked -p neuro-core --example "$(basename "$source" .rs)"
     count=$((count + 1))
 done
 
@@ -32,7 +46,7 @@ for source in examples/c/*.c; do
     gcc -std=c99 -g -Wall -Wextra -Werror -pedantic -Iinclude "$source" -o "$program" -L"$lib" -lneuro_memory -lm
     # It classifies what the demo has trained: a short demo, with its promises kept, runs it.
     [ "$(basename "$source")" != classify.c ] || continue
-    say "$source" && LD_LIBRARY_PATH=$lib "$program"
+    run_it "$source" "$lib" "$program"
     count=$((count + 1))
 done
 

@@ -4,5 +4,6 @@
 
 need tests/python "the Python tests"
 require_vulkan
+# Tests of CUDA devices have a part of their own, `cuda`, which has a device for them.
 # -rs: a line for each skip, so that test.sh sees it.
-"$PYTHON" -m pytest -rs -p no:cacheprovider tests/python
+"$PYTHON" -m pytest -rs -p no:cacheprovider --ignore-glob="*/test_cuda*.py" tests/python
