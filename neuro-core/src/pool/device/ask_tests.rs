@@ -119,8 +119,9 @@ fn it_is_one_of_all_pools() {
     // Who found it may look on when all else is gone.
     let visit = pools().into_iter().find(|listed| listed.address == address).unwrap();
     drop(tensor);
-    assert_eq!((sim.slabs(), visit.stats().live_blocks), (1, 0));
-    assert!(MemoryPool::trim_all(0) >= 64 * MIB);
+    assert_eq!(visit.stats().live_blocks, 0);
+    // Another test may have trimmed all pools meanwhile, this among them.
+    MemoryPool::trim_all(0);
     assert_eq!(sim.slabs(), 0);
     drop(visit);
     assert!(!is_listed(), "it is gone");
