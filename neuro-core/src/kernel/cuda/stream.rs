@@ -178,11 +178,11 @@ impl Stream {
             let known = self.engine.done();
             let other =
                 before.filter(|ticket| ticket.queue != self.queue && ticket.number > known[ticket.queue.index()]);
-            if let Some(other) = other {
-                self.hold(&[other])?;
-            }
+            let ordered = other.map_or(Ok(()), |other| self.hold(&[other]));
             let ticket = cuda(&self.engine)?.so_far(self.queue);
-            ticket.map_err(|refusal| self.engine.error(refusal))
+            ticket
+                .map(|ticket| (ticket, ordered))
+                .map_err(|refusal| self.engine.error(refusal))
         };
         note_elsewhere(block, access, so_far)
     }

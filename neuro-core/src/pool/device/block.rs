@@ -281,24 +281,25 @@ pub(crate) unsafe fn cuda_turn<T, E: From<Error>>(
 }
 
 /// Writes down that work uses a block which was not handed over here: up to the ticket that `so_far` gives, behind one that it is given, if
-/// any.
+/// any; and what came of that order.
 ///
 /// # Errors
-/// [`Error::DeviceLost`] in a forked child; what `so_far` says.
+/// [`Error::DeviceLost`] in a forked child; what `so_far` says. Of the order it is told when the work was written down.
 pub(crate) fn note_elsewhere(
     block: &DeviceBlock,
     access: Access,
-    so_far: impl FnOnce(Option<Ticket>) -> Result<Ticket>,
+    so_far: impl FnOnce(Option<Ticket>) -> Result<(Ticket, Result<()>)>,
 ) -> Result<()> {
     block.engine().check()?;
     let mut uses = block.uses();
     // Of two that write beside each other only the later is kept as the one that wrote, so it has to be behind the other.
     let before = (access == Access::Write).then(|| uses.written()).flatten();
-    let ticket = so_far(before)?;
+    let (ticket, ordered) = so_far(before)?;
     if !omitted(Omission::NoteElsewhere) {
         uses.note_beside(ticket, access);
     }
-    Ok(())
+    // The work is under way, whatever became of its order.
+    ordered
 }
 
 /// [`in_order_on`] the device of the blocks.
