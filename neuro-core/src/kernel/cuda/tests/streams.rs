@@ -65,9 +65,8 @@ fn what_is_said_to_be_used_is_so_although_an_order_is_refused() {
         let refused = streams[1].record(&x, Access::Write);
         assert!(matches!(refused, Err(Error::Driver { code: 999, .. })), "{refused:?}");
         drop(x);
-        // The same memory, for somebody else.
+        // The same place, or what was there before is given back: behind both.
         let z = DynTensor::zeros_in(&pool, None, &[2000], DType::U32).unwrap();
-        assert_eq!(pointer(&z).unwrap(), address, "it is given again");
         let there = z.to_pool(&MemoryPool::unlimited()).unwrap().to_vec::<u32>().unwrap();
         assert_eq!(there, [0; 2000], "seed {seed}");
         drop((z, pool, streams));
