@@ -166,22 +166,3 @@ fn destroy(context: usize, stream: usize) {
     let code = in_context(context, || call!("cuStreamDestroy_v2": fn(usize), stream));
     assert_eq!(code, 0);
 }
-
-#[test]
-fn a_moment_is_behind_what_is_asked_for_however_many_marks_are_done_meanwhile() {
-    for seed in 1..20 {
-        let world = cuda_sim::World::new(seed);
-        let _here = world.enter();
-        let device = CudaDevice::simulated(driver(), 0);
-        let _current = device.shared.make_current().unwrap();
-        for _ in 0..100 {
-            // A piece of nothing: what counts is its number, for which nobody has asked before.
-            // SAFETY: nothing is submitted, and nothing used.
-            let counted = unsafe { device.in_stream(Queue::COMPUTE, &[], |_| Ok(Some(()))) };
-            let (ticket, ()) = counted.unwrap().unwrap();
-            let moment = device.line(Queue::COMPUTE).moment(&device.shared, ticket.number);
-            let behind = moment.unwrap().map(|moment| moment.ticket);
-            assert_eq!(behind, Some(ticket), "seed {seed}");
-        }
-    }
-}
