@@ -168,8 +168,6 @@ pub(crate) struct Facts {
     pub(crate) memory_bytes: u64,
     /// What host memory begins on, and is as long as a multiple of, that can be imported; `None` if none can.
     pub(crate) import_alignment: Option<u64>,
-    /// Whether memory of the host can be imported that is so already, in part or as a whole.
-    pub(crate) imports_overlap: bool,
     /// Whether its memory is the host's: then imported memory is as good to it as its own.
     pub(crate) shares_memory: bool,
     /// What kernels want the offsets of their buffers to be multiples of: a power of two, at most `alignment`.
@@ -267,8 +265,7 @@ fn no_sharing(call: &'static str) -> Refusal {
     Refusal::Call {
         call,
         code: 0,
-        meaning: "the device neither exports nor imports memory by file descriptor (VK_KHR_external_memory_fd)"
-            .to_owned(),
+        meaning: "the device neither exports nor imports memory by file descriptor".to_owned(),
     }
 }
 
@@ -298,8 +295,8 @@ pub(crate) trait Backend: Send + Sync + UnwindSafe + RefUnwindSafe + fmt::Debug 
     }
 
     /// Host memory is imported once for all devices that say the same number here, by one of them, and then all of them reach it. A slab
-    /// of it is named by its address, and a span of it may reach beyond its slab, into the next that lies there. `None`: each device imports
-    /// for itself.
+    /// of it is named by its address, and a span of it may reach beyond its slab, into the next that lies there; such
+    /// imports do not overlap. `None`: each device imports for itself, also what is imported already.
     fn import_domain(&self) -> Option<usize> {
         None
     }

@@ -54,11 +54,15 @@ impl MemoryPool {
             .collect();
         let mut reached = Vec::new();
         for info in &found.devices {
+            let extension = match info.device {
+                Device::Cuda(_) => "cuMemHostRegister",
+                _ => "VK_EXT_external_memory_host",
+            };
             let refused = device::import_refused(info.device);
             match (&info.unusable, info.host_import_alignment, refused) {
                 (Some(why), ..) => reasons.push(format!("{}: {why}", info.device)),
                 (None, None, _) => reasons.push(format!(
-                    "{} ({}): its driver cannot use host memory where it lies (VK_EXT_external_memory_host)",
+                    "{} ({}): its driver cannot use host memory where it lies ({extension})",
                     info.device, info.name
                 )),
                 (None, Some(align), _) if align > STEP as u64 => reasons.push(format!(

@@ -129,7 +129,6 @@ pub(super) fn one(driver: &Driver, ordinal: u32) -> Result<Found, String> {
             shares_memory: is(attribute::INTEGRATED),
             bind_alignment: 16,
             identity: None,
-            imports_overlap: false,
         },
         granularity: is(attribute::VIRTUAL_MEMORY_MANAGEMENT)
             .then(|| range::granularity(driver, number))

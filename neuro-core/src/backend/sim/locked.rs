@@ -135,7 +135,6 @@ impl Sim {
     /// A device of this driver.
     pub(crate) fn locking(seed: u64, locked: &'static Locked) -> &'static Self {
         let mut sim = Self::new(seed);
-        sim.facts.imports_overlap = false;
         sim.locked = Some(locked);
         lock(&sim.state).locked = Some(locked);
         let sim: &'static Self = Box::leak(Box::new(sim));

@@ -93,7 +93,6 @@ impl Sim {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             facts: Facts {
-                imports_overlap: true,
                 alignment: 256,
                 max_slab_bytes: 1 << 30,
                 longest_by: "the simulated limit",

@@ -120,7 +120,6 @@ impl Slabs {
         Ok(Self {
             device: device.clone(),
             facts: Facts {
-                imports_overlap: true,
                 alignment: ALIGNMENT.max(found.min_storage_buffer_offset_alignment),
                 max_slab_bytes,
                 longest_by,

@@ -73,7 +73,7 @@ pub fn shutdown() {
 pub(crate) fn page_locker() -> Option<Arc<Engine>> {
     let devices = crate::backend::devices_that_lock().into_iter();
     let mut engines = devices.filter_map(|device| engine_of(device).ok());
-    engines.find(|engine| !engine.backend().facts().imports_overlap)
+    engines.find(|engine| engine.backend().import_domain().is_some())
 }
 
 /// Whether this process may speak to devices at all.

@@ -257,7 +257,7 @@ fn key_of(domain: &Arc<Domain>) -> usize {
 /// What `wanted`, which lies in the live block of a pool at `host`, is imported as, so that `engine` can use it. `None` where it cannot be;
 /// why is in [`Engine::import_refused`], if it was tried.
 pub(super) fn imports_of(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>) -> Option<Imports> {
-    let locks = !engine.backend().facts().imports_overlap;
+    let locks = engine.backend().import_domain().is_some();
     let known = lock(&TABLE).covering(key_of(engine.domain()), wanted, locks);
     let imports = match known {
         Some(imports) => imports,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::block::OtherHome;
 use super::{DeviceBlock, DevicePool, Engine};
 use crate::backend::{Identity, SlabKind, Span};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pool::MemoryPool;
 use crate::sync::global::Ordering;
@@ -53,9 +54,14 @@ impl Engine {
     pub(crate) fn identity(&self, what: &'static str) -> Result<Identity> {
         self.backend().facts().identity.ok_or_else(|| Error::Unavailable {
             what: format!("{what} on {}", self.device()),
-            reason: "the device was opened without VK_KHR_external_memory_fd, or its driver cannot share buffers by it; copy through \
+            reason: match self.device() {
+                Device::Vulkan(_) => {
+                    "the device was opened without VK_KHR_external_memory_fd, or its driver cannot share buffers by it; copy through \
                      the cpu instead, or enable it on a device that is adopted"
-                .to_owned(),
+                }
+                _ => "only Vulkan devices share memory by file descriptor; copy through the cpu instead",
+            }
+            .to_owned(),
         })
     }
 }
@@ -162,7 +168,6 @@ mod tests {
     use super::*;
     use crate::backend::Queue;
     use crate::backend::sim::Sim;
-    use crate::device::Device;
 
     #[test]
     fn the_first_allocation_says_that_the_device_cannot() {
@@ -178,6 +183,17 @@ mod tests {
             "{text}"
         );
         assert_eq!(sim.calls().allocate, 0);
+        let cuda = MemoryPool::of_engine(Arc::new(Engine::new(Device::Cuda(7), sim)), 64 << 20).with_export(true);
+        let error = cuda
+            .device_pool()
+            .unwrap()
+            .allocate(100, 1, Queue::COMPUTE)
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("only Vulkan devices") && text.contains("cuda:7"),
+            "{text}"
+        );
         let pool = pool.with_export(false);
         let block = pool.device_pool().unwrap().allocate(100, 1, Queue::COMPUTE).unwrap();
         assert!(matches!(block.export("export_fd"), Err(Error::Unavailable { .. })));
