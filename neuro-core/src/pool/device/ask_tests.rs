@@ -124,7 +124,12 @@ fn it_is_one_of_all_pools() {
     MemoryPool::trim_all(0);
     assert_eq!(sim.slabs(), 0);
     drop(visit);
-    assert!(!is_listed(), "it is gone");
+    // Unless another test looks at all pools at this moment, and lets it go last.
+    let gone = (0..10_000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        !is_listed()
+    });
+    assert!(gone, "nobody has it, and it is listed");
 }
 
 /// Pools are made, used and dropped while others look at all of them.
