@@ -156,7 +156,12 @@ impl CudaDevice {
         let streams = shared.make_streams().map_err(|refusal| {
             // SAFETY: retained above; nothing was made in it.
             unsafe { (driver.context_release)(found.number) };
-            format!("{}: a stream could not be made: {refusal:?}", found.name)
+            let why = match refusal {
+                Refusal::NoMemory => "it has no memory for that".to_owned(),
+                Refusal::Lost(why) => why,
+                Refusal::Call { call, meaning, .. } => format!("{call}: {meaning}"),
+            };
+            format!("{}: a stream could not be made: {why}", found.name)
         })?;
         Ok(Self {
             lines: QUEUES.map(|queue| Mutex::new(Line::new(queue, streams.get(queue.index()).copied()))),

@@ -7,7 +7,21 @@ use crate::codes::{Answer, Code, INVALID_CONTEXT};
 use crate::gate::{Locked, in_context};
 use crate::handle::{Handle, Kind, parts};
 
-fn copy(call: &'static str, stream: Handle, copy: Copy) -> Code {
+/// Each end as its address, and whether the call says that it is a device's.
+fn copy(
+    call: &'static str,
+    (to, to_known): (u64, bool),
+    (from, from_known): (u64, bool),
+    bytes: usize,
+    stream: Handle,
+) -> Code {
+    let copy = Copy {
+        to,
+        from,
+        bytes: bytes as u64,
+        to_known,
+        from_known,
+    };
     in_context(call, |world, device| {
         let stream = world.stream(call, device, stream)?;
         world.own_stream(call, device, stream);
@@ -44,18 +58,7 @@ impl Locked<'_> {
 
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuMemcpyAsync(to: u64, from: u64, bytes: usize, stream: Handle) -> Code {
-    let (bytes, to_known, from_known) = (bytes as u64, false, false);
-    copy(
-        "cuMemcpyAsync",
-        stream,
-        Copy {
-            to,
-            from,
-            bytes,
-            to_known,
-            from_known,
-        },
-    )
+    copy("cuMemcpyAsync", (to, false), (from, false), bytes, stream)
 }
 
 #[unsafe(no_mangle)]
@@ -65,50 +68,29 @@ pub(crate) unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
     bytes: usize,
     stream: Handle,
 ) -> Code {
-    let (from, bytes, to_known, from_known) = (from.expose_provenance() as u64, bytes as u64, true, false);
     copy(
         "cuMemcpyHtoDAsync_v2",
+        (to, true),
+        (from.expose_provenance() as u64, false),
+        bytes,
         stream,
-        Copy {
-            to,
-            from,
-            bytes,
-            to_known,
-            from_known,
-        },
     )
 }
 
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, stream: Handle) -> Code {
-    let (to, bytes, to_known, from_known) = (to.expose_provenance() as u64, bytes as u64, false, true);
     copy(
         "cuMemcpyDtoHAsync_v2",
+        (to.expose_provenance() as u64, false),
+        (from, true),
+        bytes,
         stream,
-        Copy {
-            to,
-            from,
-            bytes,
-            to_known,
-            from_known,
-        },
     )
 }
 
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: Handle) -> Code {
-    let (bytes, to_known, from_known) = (bytes as u64, true, true);
-    copy(
-        "cuMemcpyDtoDAsync_v2",
-        stream,
-        Copy {
-            to,
-            from,
-            bytes,
-            to_known,
-            from_known,
-        },
-    )
+    copy("cuMemcpyDtoDAsync_v2", (to, true), (from, true), bytes, stream)
 }
 
 #[unsafe(no_mangle)]

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 
+use races::Clock;
+
 use crate::codes::{Answer, Code, INVALID_HANDLE, INVALID_VALUE, NOT_READY};
 use crate::gate::{Locked, give, in_context};
 use crate::handle::{Handle, Kind, handle};
@@ -48,17 +50,17 @@ pub(crate) unsafe extern "C" fn cuStreamDestroy_v2(stream: Handle) -> Code {
     })
 }
 
+/// How much was submitted to a stream, and the clock behind that.
+fn end_of(world: &Locked<'_>, number: u32) -> Answer<(u64, Clock)> {
+    let stream = world.streams.get(number).ok_or(INVALID_HANDLE)?;
+    Ok((stream.submitted, stream.clock.clone()))
+}
+
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuStreamSynchronize(stream: Handle) -> Code {
     in_context("cuStreamSynchronize", |world, device| {
         let number = world.stream("cuStreamSynchronize", device, stream)?;
-        let Some((end, clock)) = world
-            .streams
-            .get(number)
-            .map(|state| (state.submitted, state.clock.clone()))
-        else {
-            return Err(INVALID_HANDLE);
-        };
+        let (end, clock) = end_of(world, number)?;
         world.run_until("cuStreamSynchronize", number, end)?;
         world.host_sees(&clock);
         Ok(())
@@ -80,13 +82,7 @@ pub(crate) unsafe extern "C" fn cuStreamIsCapturing(stream: Handle, status: *mut
 pub(crate) unsafe extern "C" fn cuStreamQuery(stream: Handle) -> Code {
     in_context("cuStreamQuery", |world, device| {
         let number = world.stream("cuStreamQuery", device, stream)?;
-        let Some((end, clock)) = world
-            .streams
-            .get(number)
-            .map(|state| (state.submitted, state.clock.clone()))
-        else {
-            return Err(INVALID_HANDLE);
-        };
+        let (end, clock) = end_of(world, number)?;
         world.ask(number, end)?;
         world.host_sees(&clock);
         Ok(())
