@@ -543,7 +543,8 @@ typedef struct {
     uint32_t blocks[3];
     // Threads of a block along x, y and z. 0 along y or z counts as 1.
     uint32_t threads[3];
-    // Bytes of shared memory of a block, beside what the kernel declares. A device gives 48 KiB, the kernel's own included.
+    // Bytes of shared memory of a block, beside what the kernel declares. Devices have 48 KiB at
+    // least, the kernel's own included, and some have more.
     uint64_t shared_bytes;
 } neuro_cuda_grid_t;
 

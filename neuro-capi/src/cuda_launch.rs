@@ -22,7 +22,8 @@ pub struct neuro_cuda_grid_t {
     pub blocks: [u32; 3],
     /// Threads of a block along x, y and z. 0 along y or z counts as 1.
     pub threads: [u32; 3],
-    /// Bytes of shared memory of a block, beside what the kernel declares. A device gives 48 KiB, the kernel's own included.
+    /// Bytes of shared memory of a block, beside what the kernel declares. Devices have 48 KiB at
+    /// least, the kernel's own included, and some have more.
     pub shared_bytes: u64,
 }
 

@@ -60,7 +60,13 @@ pub(crate) struct Module {
 pub(crate) struct Function {
     pub(crate) module: u32,
     pub(crate) kernel: usize,
+    /// Bytes of shared memory that a launch may ask for.
+    pub(crate) dynamic: u32,
 }
+
+/// That many bytes of shared memory a launch may ask for if nothing is said; and the most that the device has.
+pub(crate) const PLAIN_SHARED: u32 = 48 << 10;
+pub(crate) const MOST_SHARED: u32 = 227 << 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
@@ -82,7 +88,7 @@ impl Launch {
             && self.block[2] <= 64
             && self.grid[0] <= i32::MAX as u32
             && self.grid[1].max(self.grid[2]) <= 65535
-            && self.shared <= 227 << 10
+            && self.shared <= MOST_SHARED
     }
 
     /// Copies the parameters from where the caller has them.

@@ -145,6 +145,7 @@ driver! {
         module_load = "cuModuleLoadDataEx": fn(*mut Handle, *const c_void, c_uint, *const c_uint, *mut *mut c_void);
         module_unload = "cuModuleUnload": fn(Handle);
         module_function = "cuModuleGetFunction": fn(*mut Handle, Handle, *const c_char);
+        function_attribute = "cuFuncSetAttribute": fn(Handle, c_int, c_int);
         launch = "cuLaunchKernel": fn(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *const *mut c_void, *const *mut c_void);
     }
 }

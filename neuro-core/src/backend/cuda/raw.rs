@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_void};
 
 use super::CudaDevice;
+use super::refuse::{INVALID_VALUE, SUCCESS};
 use super::slabs::address;
 use crate::backend::raw_cuda::{Handles, HeldEvent, Launch, RawCuda};
 use crate::backend::{OWN_QUEUES, Queue, Refusal, SlabId, Span, Ticket, life};
@@ -11,6 +12,9 @@ use crate::backend::{OWN_QUEUES, Queue, Refusal, SlabId, Span, Ticket, life};
 const LOG_BYTES: usize = 8 << 10;
 /// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`.
 const LOG_OPTIONS: [u32; 2] = [5, 6];
+
+/// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
+const MAX_DYNAMIC_SHARED: i32 = 8;
 
 impl RawCuda for CudaDevice {
     fn handles(&self) -> Handles {
@@ -135,7 +139,7 @@ impl RawCuda for CudaDevice {
         };
         let ([x, y, z], [wide, high, deep]) = (launch.grid, launch.block);
         // SAFETY: forwarded contract; the context is current in a turn; the parameters live until the call returns, which copies them.
-        let code = unsafe {
+        let try_it = || unsafe {
             call(
                 launch.function,
                 x,
@@ -150,6 +154,18 @@ impl RawCuda for CudaDevice {
                 std::ptr::null(),
             )
         };
+        let mut code = try_it();
+        // More than 48 KiB, the kernel's own included, has to be allowed a kernel first; whether it is so much only the driver knows.
+        if code == INVALID_VALUE
+            && launch.shared_bytes > 0
+            && let Some(allow) = self.shared.driver.function_attribute
+        {
+            // SAFETY: a function of this context; the driver says whether the device has so much.
+            let allowed = unsafe { allow(launch.function, MAX_DYNAMIC_SHARED, launch.shared_bytes.cast_signed()) };
+            if allowed == SUCCESS {
+                code = try_it();
+            }
+        }
         self.shared.answer(CALL, code)
     }
 

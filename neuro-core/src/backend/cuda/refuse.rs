@@ -7,6 +7,7 @@ use crate::backend::Refusal;
 use crate::backend::health::Health;
 
 pub(super) const SUCCESS: Code = 0;
+pub(super) const INVALID_VALUE: Code = 1;
 pub(super) const OUT_OF_MEMORY: Code = 2;
 /// The driver has ended with the process.
 pub(super) const DEINITIALIZED: Code = 4;

@@ -14,7 +14,8 @@ pub struct Grid {
     pub blocks: [u32; 3],
     /// Threads of a block along x, y and z.
     pub threads: [u32; 3],
-    /// Bytes of shared memory of a block, beside what the kernel declares. A device gives 48 KiB, the kernel's own included.
+    /// Bytes of shared memory of a block, beside what the kernel declares. Devices have 48 KiB at
+    /// least, the kernel's own included, and some have more.
     pub shared_bytes: u32,
 }
 

@@ -52,5 +52,5 @@ table! {
     event: cuEventCreate cuEventDestroy_v2 cuEventRecord cuEventQuery cuEventSynchronize cuEventElapsedTime;
     range: cuMemAddressReserve cuMemAddressFree cuMemGetAllocationGranularity cuMemCreate cuMemRelease cuMemMap cuMemUnmap
         cuMemSetAccess;
-    module: cuModuleLoadDataEx cuModuleUnload cuModuleGetFunction cuLaunchKernel;
+    module: cuModuleLoadDataEx cuModuleUnload cuModuleGetFunction cuFuncSetAttribute cuLaunchKernel;
 }

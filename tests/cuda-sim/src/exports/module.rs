@@ -1,11 +1,11 @@
 //! Modules and launches.
 
-use std::ffi::{CStr, c_char, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use crate::codes::{Code, INVALID_HANDLE, INVALID_VALUE, NO_BINARY_FOR_GPU, NOT_FOUND, NOT_SUPPORTED};
 use crate::gate::{give, in_context};
 use crate::handle::Handle;
-use crate::kernel::{Function, Image, Launch, Module};
+use crate::kernel::{Function, Image, Launch, MOST_SHARED, Module, PLAIN_SHARED};
 
 /// What a cubin and a fat binary begin with.
 const BINARIES: [[u8; 4]; 2] = [*b"\x7fELF", [0x50, 0xed, 0x55, 0xba]];
@@ -92,10 +92,34 @@ pub(crate) unsafe extern "C" fn cuModuleGetFunction(
             .get(number)
             .and_then(|module| module.image.find(name))
             .ok_or(NOT_FOUND)?;
-        let found = world.functions.add(Function { module: number, kernel });
+        let found = world.functions.add(Function {
+            module: number,
+            kernel,
+            dynamic: PLAIN_SHARED,
+        });
         let answer = world.functions.handle(found);
         // SAFETY: the caller's contract.
         unsafe { give(function, answer) }
+    })
+}
+
+/// Attribute 8 only: how much shared memory launches may ask for.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn cuFuncSetAttribute(function: Handle, attribute: c_int, value: c_int) -> Code {
+    const CALL: &str = "cuFuncSetAttribute";
+    in_context(CALL, |world, _| {
+        let Ok(number) = world.functions.find(function) else {
+            let words = world.functions.wrong(function);
+            return world.wrong(format!("{CALL} is given {words}"), INVALID_HANDLE);
+        };
+        let value = u32::try_from(value).map_err(|_| INVALID_VALUE)?;
+        if attribute != 8 || value > MOST_SHARED {
+            return Err(INVALID_VALUE);
+        }
+        if let Some(function) = world.functions.get_mut(number) {
+            function.dynamic = value;
+        }
+        Ok(())
     })
 }
 
@@ -122,7 +146,15 @@ pub(crate) unsafe extern "C" fn cuLaunchKernel(
             .ok()
             .and_then(|number| world.functions.get(number).cloned());
         let module = found.as_ref().and_then(|function| world.modules.get(function.module));
-        let (Some(Function { module, kernel }), Some(of)) = (found, module) else {
+        let (
+            Some(Function {
+                module,
+                kernel,
+                dynamic,
+            }),
+            Some(of),
+        ) = (found, module)
+        else {
             let words = world.functions.wrong(function);
             return world.wrong(
                 format!("{CALL} is given {words}, or its module was unloaded"),
@@ -141,6 +173,9 @@ pub(crate) unsafe extern "C" fn cuLaunchKernel(
         }
         if !extra.is_null() {
             return Err(NOT_SUPPORTED);
+        }
+        if shared > dynamic {
+            return Err(INVALID_VALUE); // it has to be allowed first
         }
         let mut launch = Launch {
             image,

@@ -8,6 +8,7 @@ mod fake;
 mod launches;
 pub(crate) mod machine;
 mod program;
+mod shared;
 mod soak;
 mod streams;
 
