@@ -136,19 +136,19 @@ impl DevicePool {
             }
             // One thread at a time asks the device; who waited for another finds what that one got.
             let growing = lock(&self.growth);
-            let found = self.state().find(request, &QUEUES);
-            if found.is_some() {
-                return Ok(found);
-            }
-            let grown = if self.expands() {
-                self.expand(request)?
-            } else {
-                self.grow(request.units)?
-            };
-            if grown {
+            loop {
                 let found = self.state().find(request, &QUEUES);
                 if found.is_some() {
                     return Ok(found);
+                }
+                let grown = if self.expands() {
+                    self.expand(request)?
+                } else {
+                    self.grow(request.units)?
+                };
+                // What has come may be taken by those who only look, before this looks: then there is more to come, or it is refused.
+                if !grown {
+                    break;
                 }
             }
             drop(growing);
