@@ -18,7 +18,7 @@ use super::ring::Ring;
 use super::uses::Numbers;
 use crate::backend::life::{self, Inside};
 use crate::backend::planted::{Omission, omitted};
-use crate::backend::{Backend, QUEUES, Refusal, SlabId, SlabKind, Ticket};
+use crate::backend::{Backend, QUEUES, Queue, Refusal, SlabId, SlabKind, Ticket};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::sync::global::{Mutex, lock};
@@ -167,6 +167,12 @@ impl Engine {
     pub(crate) fn done(&self) -> Numbers {
         // Acquire: whoever sees that work is done may use what it wrote.
         std::array::from_fn(|queue| self.done[queue].load(Ordering::Acquire))
+    }
+
+    /// The same of one queue.
+    #[inline]
+    pub(super) fn done_of(&self, queue: Queue) -> u64 {
+        self.done[queue.index()].load(Ordering::Acquire)
     }
 
     /// Asks how far the queues are, and lets go of what nothing uses any more.

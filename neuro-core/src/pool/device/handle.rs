@@ -57,7 +57,7 @@ impl PoolBlock {
     }
 }
 
-fn uses_of(block: &mut DeviceBlock) -> &mut Uses {
+pub(super) fn uses_of(block: &mut DeviceBlock) -> &mut Uses {
     block.uses.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -94,11 +94,9 @@ impl Drop for PoolBlock {
             // SAFETY: leaked in `new`, and this is the end of its only handle.
             return drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
-        let last = uses_of(block).last();
-        let (region, place, requested, bytes) = (block.region, block.block, block.requested, block.span.bytes as usize);
         // SAFETY: leaked in `new`, and this is the end of its only handle.
         let room = unsafe { Box::from_raw(self.0.as_ptr()) };
-        if here.take_back(region, place, requested, bytes, last, room) {
+        if here.take_back(room) {
             // SAFETY: its owner is gone, and this was the last block, as was found under the lock (H2).
             unsafe { free(pool) };
         }

@@ -47,6 +47,7 @@ use std::sync::Arc;
 
 use self::handle::{Address, Room};
 use self::region::{GRANULE, Region};
+use self::uses::Users;
 use super::scope::Scopes;
 use crate::heap::Block;
 use crate::ledger::{Counters, Usage};
@@ -161,7 +162,7 @@ impl State {
         let State { regions, pending, .. } = self;
         pending.retain(|pending| {
             let region = regions[pending.region].as_mut();
-            !region.is_some_and(|region| region.free(pending.block, &pending.last, done))
+            !region.is_some_and(|region| region.free(pending.block, Users::up_to(&pending.last, done)))
         });
         regions.iter_mut().flatten().for_each(|region| region.reclaim(done));
     }

@@ -4,14 +4,14 @@
 //! done; ranges that other queues used, behind their work; one more slab, or more memory of the one range of addresses
 //! (`expand.rs`); empty slabs out of the way, and that again; then it waits for work that is under way. Only when none is left, it is refused.
 
-use super::handle::Room;
+use super::handle::{Room, uses_of};
 use super::region::{GRANULE, Region};
-use super::uses::Numbers;
+use super::uses::{Numbers, Users};
 use super::{DevicePool, Pending, PoolBlock, State};
 use crate::backend::planted::{Omission, omitted};
 use crate::backend::{QUEUES, Queue, Refusal, Slab, Span, Ticket};
 use crate::error::{Error, Result};
-use crate::heap::{Block, Tag};
+use crate::heap::Tag;
 use crate::sync::global::lock;
 
 /// A slab is this long, and later ones longer, up to [`MOST`], so that a few suffice.
@@ -210,29 +210,25 @@ impl DevicePool {
         }
     }
 
-    /// A block's range comes back, which work up to `last` may still use; and the room that it was written down in. Whether the pool is nobody's now: the caller is to free it.
-    pub(super) fn take_back(
-        &self,
-        region: u32,
-        block: Block,
-        requested: usize,
-        bytes: usize,
-        last: Numbers,
-        room: Room,
-    ) -> bool {
-        let done = self.engine().done();
+    /// A block's range comes back, which work may still use; and the room that it was written down in. Whether the pool is nobody's now:
+    /// the caller is to free it.
+    pub(super) fn take_back(&self, mut room: Room) -> bool {
+        let (region, block) = (room.region as usize, room.block);
+        let (requested, bytes) = (room.requested, room.span.bytes as usize);
+        let uses = uses_of(&mut room);
+        let users = if omitted(Omission::TagOfFreed) {
+            Users::Nobody
+        } else {
+            uses.users(|queue| self.engine().done_of(queue))
+        };
+        let last = (users == Users::Several).then(|| uses.last());
         let mut state = self.state();
         state.count(|counters| counters.remove_block(requested, bytes));
-        let last = if omitted(Omission::TagOfFreed) {
-            Numbers::default()
-        } else {
-            last
-        };
-        let freed = state.regions[region as usize]
+        let freed = state.regions[region]
             .as_mut()
-            .is_some_and(|region| region.free(block, &last, &done));
+            .is_some_and(|region| region.free(block, users));
         if !freed {
-            let region = region as usize;
+            let last = last.unwrap_or_default();
             state.pending.push(Pending { region, block, last });
         }
         if state.spare.len() < SPARE {

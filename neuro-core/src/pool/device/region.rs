@@ -9,7 +9,7 @@
 //!
 //! Invariant G1: live blocks, and free ranges that are not idle, end at or below the ceiling; all below the ceiling is mapped.
 
-use super::uses::Numbers;
+use super::uses::{Numbers, Users};
 use crate::backend::planted::{Omission, omitted};
 use crate::backend::{QUEUES, Queue, Slab};
 use crate::heap::{Block, OffsetHeap, Tag};
@@ -117,19 +117,17 @@ impl Region {
         Some((block, if idle { 0 } else { self.behind[queue.index()] }))
     }
 
-    /// Gives a block back behind the work `last`; false where several queues may still use it, with nothing changed.
-    pub(super) fn free(&mut self, block: Block, last: &Numbers, done: &Numbers) -> bool {
-        let in_use =
-            |&queue: &Queue| last[queue.index()] > done[queue.index()] && !omitted(Omission::DoneBeforePendingIsFree);
-        let mut using = QUEUES.into_iter().filter(in_use);
-        let tag = match (using.next(), using.next()) {
-            (None, _) => Tag::IDLE,
-            (Some(queue), second) if second.is_none() || omitted(Omission::SecondQueue) => {
-                let behind = &mut self.behind[queue.index()];
-                *behind = last[queue.index()].max(*behind);
-                tag_of(queue)
+    /// Gives a block back; false where several queues may still use it, with nothing changed.
+    #[inline]
+    pub(super) fn free(&mut self, block: Block, users: Users) -> bool {
+        let tag = match users {
+            Users::Nobody => Tag::IDLE,
+            Users::One(last) => {
+                let behind = &mut self.behind[last.queue.index()];
+                *behind = last.number.max(*behind);
+                tag_of(last.queue)
             }
-            _ => return false,
+            Users::Several => return false,
         };
         let freed = self.heap.free(block, tag);
         debug_assert!(freed.is_ok(), "{freed:?}");

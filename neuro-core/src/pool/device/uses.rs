@@ -36,7 +36,52 @@ pub enum Access {
 pub(crate) struct Uses {
     /// Number 0: nothing.
     written: Ticket,
+    /// Of each queue that is in `readers`, by its bit, the last number; of others anything.
     read: Numbers,
+    readers: u8,
+}
+
+const _: () = assert!(QUEUES.len() <= u8::BITS as usize);
+
+/// Who may still use a block that is freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Users {
+    Nobody,
+    /// Work of one queue, up to this.
+    One(Ticket),
+    Several,
+}
+
+impl Users {
+    /// Those of some tickets that are not done.
+    #[inline]
+    fn of(tickets: impl Iterator<Item = Ticket>, done: impl Fn(Queue) -> u64) -> Self {
+        let mut users = Users::Nobody;
+        for ticket in tickets {
+            if ticket.number <= done(ticket.queue) || omitted(Omission::DoneBeforePendingIsFree) {
+                continue;
+            }
+            users = match users {
+                Users::Nobody => Users::One(ticket),
+                Users::One(Ticket { queue, number }) if queue == ticket.queue => Users::One(Ticket {
+                    queue,
+                    number: number.max(ticket.number),
+                }),
+                Users::One(first) if omitted(Omission::SecondQueue) => Users::One(first),
+                _ => Users::Several,
+            };
+        }
+        users
+    }
+
+    /// Those up to a number of each queue.
+    pub(super) fn up_to(last: &Numbers, done: &Numbers) -> Self {
+        let tickets = QUEUES
+            .iter()
+            .zip(last)
+            .map(|(&queue, &number)| Ticket { queue, number });
+        Self::of(tickets, |queue| done[queue.index()])
+    }
 }
 
 impl Uses {
@@ -46,6 +91,7 @@ impl Uses {
         Self {
             written: last,
             read: Numbers::default(),
+            readers: 0,
         }
     }
 
@@ -54,7 +100,32 @@ impl Uses {
     pub(crate) fn begin_behind(&mut self, last: Ticket) {
         self.written.queue = last.queue;
         self.written.number = last.number;
-        self.read = Numbers::default();
+        self.readers = 0;
+    }
+
+    /// The last that read, of each queue.
+    #[inline]
+    fn reads(&self) -> impl Iterator<Item = Ticket> + '_ {
+        let mut left = self.readers;
+        std::iter::from_fn(move || {
+            let at = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            let (queue, number) = (*QUEUES.get(at)?, self.read[at]);
+            Some(Ticket { queue, number })
+        })
+    }
+
+    fn note_read(&mut self, ticket: Ticket) {
+        let (at, bit) = (ticket.queue.index(), 1 << ticket.queue.index());
+        let known = if self.readers & bit == 0 { 0 } else { self.read[at] };
+        self.read[at] = ticket.number.max(known);
+        self.readers |= bit;
+    }
+
+    /// Who may still use the block, as far as it is known what is done.
+    #[inline]
+    pub(super) fn users(&self, done: impl Fn(Queue) -> u64) -> Users {
+        Users::of(std::iter::once(self.written).chain(self.reads()), done)
     }
 
     /// Of a block that nobody uses.
@@ -68,16 +139,14 @@ impl Uses {
             add(waits, queue, self.written);
         }
         if access == Access::Write && !omitted(Omission::WaitForReads) {
-            for (other, &number) in QUEUES.iter().zip(&self.read) {
-                add(waits, queue, Ticket { queue: *other, number });
-            }
+            self.reads().for_each(|read| add(waits, queue, read));
         }
     }
 
     /// Writes down work that was just submitted.
     pub(crate) fn note(&mut self, ticket: Ticket, access: Access) {
         match access {
-            Access::Read => self.read[ticket.queue.index()] = ticket.number,
+            Access::Read => self.note_read(ticket),
             Access::Write => *self = Uses::behind(ticket),
         }
     }
@@ -89,15 +158,10 @@ impl Uses {
 
     /// Writes down work of others, of which nobody here knows what it waits for: what was known stays so.
     pub(crate) fn note_beside(&mut self, ticket: Ticket, access: Access) {
-        let before = self.written;
-        let mut reads = |ticket: Ticket| {
-            let read = &mut self.read[ticket.queue.index()];
-            *read = ticket.number.max(*read);
-        };
         match access {
-            Access::Read => reads(ticket),
+            Access::Read => self.note_read(ticket),
             Access::Write => {
-                reads(before);
+                self.note_read(self.written);
                 self.written = ticket;
             }
         }
@@ -105,9 +169,11 @@ impl Uses {
 
     /// The last number of each queue that may still use the block.
     pub(crate) fn last(&self) -> Numbers {
-        let mut last = self.read;
-        let number = &mut last[self.written.queue.index()];
-        *number = self.written.number.max(*number);
+        let mut last = Numbers::default();
+        for ticket in std::iter::once(self.written).chain(self.reads()) {
+            let number = &mut last[ticket.queue.index()];
+            *number = ticket.number.max(*number);
+        }
         last
     }
 
@@ -116,8 +182,7 @@ impl Uses {
         let mut waits = Waits::new();
         waits.extend(Some(self.written).filter(|ticket| ticket.number > 0));
         if access == Access::Write {
-            let readers = QUEUES.iter().zip(&self.read).filter(|(_, number)| **number > 0);
-            waits.extend(readers.map(|(&queue, &number)| Ticket { queue, number }));
+            waits.extend(self.reads().filter(|ticket| ticket.number > 0));
         }
         waits
     }
