@@ -2,13 +2,13 @@
 
 use super::{Block, FreeError, OffsetHeap, Tag};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A range of the model: its length, and the tag if it is free.
 type Range = (u32, Option<Tag>);
 
-/// Every range by its start. Slow and obvious.
-struct Model(BTreeMap<u32, Range>);
+/// Every range by its start, and the seams. Slow and obvious.
+struct Model(BTreeMap<u32, Range>, BTreeSet<u32>);
 
 impl Model {
     fn free_ranges(&self) -> impl Iterator<Item = (u32, u32, Tag)> + '_ {
@@ -51,12 +51,28 @@ impl Model {
         tag
     }
 
+    /// Whether `at` lies inside a live block.
+    fn is_in_block(&self, at: u32) -> bool {
+        let around = self.0.range(..at).next_back();
+        around.is_some_and(|(start, range)| range.1.is_none() && start + range.0 > at)
+    }
+
+    /// A seam, which is not in a live block.
+    fn part(&mut self, at: u32) {
+        self.1.insert(at);
+        let (&start, &(len, tag)) = self.0.range(..=at).next_back().expect("inside the region");
+        if start < at {
+            self.0.insert(start, (at - start, tag));
+            self.0.insert(at, (start + len - at, tag));
+        }
+    }
+
     /// Merges neighbouring free ranges of equal tags.
     fn heal(&mut self) {
         let mut healed: Vec<(u32, Range)> = Vec::new();
         for (&start, &(len, tag)) in &self.0 {
             match healed.last_mut() {
-                Some((_, last)) if tag.is_some() && last.1 == tag => last.0 += len,
+                Some((_, last)) if tag.is_some() && last.1 == tag && !self.1.contains(&start) => last.0 += len,
                 _ => healed.push((start, (len, tag))),
             }
         }
@@ -84,7 +100,7 @@ impl Pair {
     fn new(capacity: u32) -> Self {
         Pair {
             heap: OffsetHeap::new(capacity),
-            model: Model([(0, (capacity, Some(Tag::IDLE)))].into()),
+            model: Model([(0, (capacity, Some(Tag::IDLE)))].into(), BTreeSet::new()),
             blocks: BTreeMap::new(),
             gone: Vec::new(),
         }
@@ -140,6 +156,22 @@ impl Pair {
                 self.model.retag(Tag(from), Tag(to));
             }
             Op::Shrink => self.heap.shrink(),
+            Op::Part(at) => {
+                let at = at % (self.heap.capacity() + 2);
+                let inside = self.model.is_in_block(at);
+                assert_eq!(self.heap.part(at), !inside, "a seam at {at}");
+                if !inside && at > 0 && at < self.heap.capacity() {
+                    self.model.part(at);
+                }
+            }
+            Op::Join(pick) => {
+                let seams: Vec<u32> = self.model.1.iter().copied().collect();
+                // Every now and then one that is none.
+                let at = seams.get(pick % (seams.len() + 1)).copied().unwrap_or(pick as u32);
+                self.heap.join(at);
+                self.model.1.remove(&at);
+                self.model.heal();
+            }
         }
     }
 
@@ -170,6 +202,7 @@ impl Pair {
         let len = self.model.0[&offset].0;
         let behind = self.model.0.get(&(offset + len)).copied();
         let admissible = behind.filter(|range| range.1.is_some_and(|free| free == tag || free == Tag::IDLE));
+        let admissible = admissible.filter(|_| !self.model.1.contains(&(offset + len)));
         let possible = new_len > 0 && (new_len <= len || admissible.is_some_and(|range| range.0 >= new_len - len));
         assert_eq!(
             self.heap.resize(self.blocks[&offset], new_len, tag),
@@ -210,6 +243,9 @@ impl Pair {
         live_ranges.sort_unstable();
         assert_eq!(live_ranges, live);
         assert!(self.heap.top() >= live.last().map_or(0, |last| last + self.model.0[last].0));
+        for &seam in &self.model.1 {
+            assert!(self.model.0.contains_key(&seam), "a range reaches across {seam}");
+        }
     }
 }
 
@@ -222,6 +258,8 @@ enum Op {
     Resize { pick: usize, len: u32, tag: u8 },
     Retag { from: u8, to: u8 },
     Shrink,
+    Part(u32),
+    Join(usize),
 }
 
 /// A step of a random program on a region of `capacity` units: mostly small requests, some near the capacity.
@@ -238,6 +276,8 @@ fn any_op(capacity: u32) -> impl Strategy<Value = Op> {
         2 => (any::<usize>(), 0..capacity / 8 + 2, tag()).prop_map(|(pick, len, tag)| Op::Resize { pick, len, tag }),
         1 => (tag(), tag()).prop_map(|(from, to)| Op::Retag { from, to }),
         1 => Just(Op::Shrink),
+        2 => (0..capacity.min(64) * 2 + 2, 0..capacity / 64 + 1).prop_map(|(at, far)| Op::Part(at + far)),
+        2 => any::<usize>().prop_map(Op::Join),
     ]
 }
 
@@ -258,7 +298,7 @@ proptest! {
         }
     }
 
-    /// Law: after freeing everything and retagging to idle, one idle run is left, and it can be handed out whole.
+    /// Law: after freeing everything, retagging to idle and taking all seams back, one idle run is left, and it can be handed out whole.
     #[test]
     fn heals((capacity, ops) in programs()) {
         let mut pair = Pair::new(capacity);
@@ -271,6 +311,7 @@ proptest! {
         for tag in 1..=255 {
             pair.heap.retag(Tag(tag), Tag::IDLE);
         }
+        pair.model.1.iter().for_each(|&seam| pair.heap.join(seam));
         pair.heap.assert_valid();
         prop_assert_eq!(pair.heap.free_ranges().collect::<Vec<_>>(), vec![(0, capacity, Tag::IDLE)]);
         let whole = pair.heap.allocate(capacity, 1, Tag(7)).unwrap();

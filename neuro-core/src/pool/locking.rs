@@ -1,16 +1,18 @@
 //! Page-locking: pools with GPU support on a machine whose devices want host memory locked in place (CUDA). All memory that such a
-//! pool holds is locked before a block of it is handed out, by its steps and no further: what is locked is what is held.
+//! pool has handed out is locked before it is handed out: to the end of its last page, or of its step where it is little, by one call for
+//! all that is new. A driver keeps what each call has locked by itself, and may refuse a copy that reaches out of it or do it like one from
+//! memory that is not locked: so no block does (R5 of `region.rs`), and whoever has one may give it to any call of the driver.
 //!
 //! ```text
-//! under the pool's lock       a step is held that was not        `grown` counts
-//! the lock is released        `grown` is not `locked`            the driver locks all that is held and is not locked yet
-//! trim                        what nobody uses is unlocked       `grown` counts, for what stays held
+//! under the pool's lock       a block reaches into new memory     `grown` counts
+//! the lock is released        `grown` is not `locked`            the driver locks all that is used and is not locked yet
+//! trim, or no room            what nobody uses is unlocked       `grown` counts, for what stays held
 //! ```
 //!
 //! Invariants:
 //! - K1: whoever has been given a block waits, if memory is not locked yet that was held by then. So a block from a thread's cache lies
 //!   in locked memory, too: it came there by a request that looked.
-//! - K2: the steps that a region has marked as locked are those of imports of the domain, or are about to be, or to be no more; that
+//! - K2: the runs that a region has marked as locked are imports of the domain, or are about to be, or to be no more; that
 //!   changes under the domain's lock, which is held until the driver has done it. So the driver is never asked for the same page twice.
 //! - K3: a driver that refuses is asked again after a trim, and when a device wants to use a block.
 //!
@@ -98,7 +100,7 @@ fn lock_grown(pool: &Inner) {
 }
 
 impl State {
-    /// Marks what is held and not locked.
+    /// Marks what is used and not locked.
     fn mark_all_locked(&mut self, pool: &Inner) -> Vec<Piece> {
         if self.lock_refused {
             return Vec::new(); // K3
@@ -151,13 +153,16 @@ impl State {
     }
 }
 
-/// Unlocks what nobody uses, where more than `keep` bytes are cached. No lock is held.
-pub(super) fn release(pool: &Inner, keep: usize) {
+/// Unlocks what nobody uses, where more than `keep` bytes are cached; whether there was anything. No lock is held.
+pub(super) fn release(pool: &Inner, keep: usize) -> bool {
+    let mut any = false;
     for domain in device::locking_domains(Some(pool.number)) {
         let _change = domain.change();
         let gone = lock_state(pool).give_up_locked(pool, &domain, keep);
+        any |= !gone.is_empty();
         drop(gone); // the driver unlocks
     }
+    any
 }
 
 /// The same, of every pool.
@@ -175,8 +180,8 @@ pub(super) fn release_all(keep: usize) {
 }
 
 impl MemoryPool {
-    /// Marks the steps of `wanted` in the region of the live block at `address` as locked; those that were not before. The caller has
-    /// the domain's lock.
+    /// Marks what touches `wanted` in the region of the live block at `address` as locked; what was not before. The caller has the domain's
+    /// lock.
     pub(super) fn mark_locked_at(address: NonNull<u8>, wanted: &Range<usize>) -> Vec<Piece> {
         Self::in_pool_of(address, |pool, state| {
             pool.gpu_reached.store(true, Ordering::Relaxed);

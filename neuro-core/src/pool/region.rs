@@ -7,7 +7,9 @@
 //! - R3: the steps not marked in `held` read as zeros and cost no memory. A step is marked before a block that touches it
 //!   is handed out.
 //! - R4: so do the bytes from `used` on: no block that reached them was ever handed out.
-//! - R5: the steps marked in `locked` are held, and stay so: a driver has locked them in memory, or is about to.
+//! - R5: what is marked in `locked` lies in held steps, which stay so: a driver has locked it in memory, or is about to. Each run of it
+//!   has a seam of the heap at both ends: no block reaches from one into another, or out of one, so that a driver, which keeps each run
+//!   by itself, takes a copy of any block as one.
 
 use std::io;
 use std::ops::Range;
@@ -15,9 +17,10 @@ use std::ptr::NonNull;
 
 use super::Inner;
 use super::head::Head;
+use super::locked::Locked;
 use super::record::GRANULE;
 use super::steps::Steps;
-use crate::backend::host::{Reservation, STEP};
+use crate::backend::host::{Reservation, STEP, os};
 use crate::heap::{Block, OffsetHeap, Tag};
 
 /// Blocks from this many bytes on are laid for speed where the pool has no limit: on a step, so that their pages are whole huge
@@ -27,6 +30,9 @@ pub(super) const LARGE: usize = 32 << 20;
 /// for each other: measured, `x + x` of 256 MiB takes 1.5 times as long without.
 const STAGGER: u32 = (16 << 10) / GRANULE as u32;
 const STEP_UNITS: u32 = (STEP / GRANULE) as u32;
+
+/// What is locked for blocks of fewer bytes reaches to the end of a step, for more of them; for others, to the end of their last page.
+const ALONE: usize = 256 << 10;
 
 /// How far a region may go for a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +54,7 @@ pub(super) struct Placed {
     pub(super) dirty_to: usize,
 }
 
-/// Whole steps of a region, to be locked in memory.
+/// Whole pages of a region, to be locked in memory by one call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {
     pub(crate) start: NonNull<u8>,
@@ -79,7 +85,7 @@ pub(super) struct Region {
     head: NonNull<Head>,
     heap: OffsetHeap,
     held: Steps,
-    locked: Steps,
+    locked: Locked,
     /// Where the block that reached furthest ended, in bytes.
     used: usize,
     /// What `used` was at most before memory went back.
@@ -104,7 +110,7 @@ impl Region {
             head: NonNull::from(Box::leak(Box::new(head))),
             heap: OffsetHeap::new(units),
             held: Steps::default(),
-            locked: Steps::default(),
+            locked: Locked::default(),
             used: 0,
             furthest: 0,
             whole: 0,
@@ -163,40 +169,86 @@ impl Region {
 
     /// Whether some of it is locked.
     pub(super) fn is_locked(&self) -> bool {
-        self.locked.count > 0
+        !self.locked.is_empty()
     }
 
-    /// Marks the steps within `wanted` that are held as locked: those that were not before.
+    /// Marks what is used, held and not locked as locked, as far as it touches `wanted`: those runs. None ends within a block: where
+    /// steps that are not held begin, or something that is locked, or what was never used, no block reaches across (R3, R5, R4).
     pub(super) fn mark_locked(&mut self, wanted: &Range<usize>) -> Vec<Piece> {
-        let steps = self.steps_within(wanted);
-        let runs = self.held.runs_without(&self.locked, steps);
-        let pieces = runs.into_iter().map(|run| {
-            self.locked.mark(run.clone());
+        let wanted = self.within(wanted);
+        let held = self.held.runs(0..usize::MAX).into_iter();
+        let gaps: Vec<Range<usize>> = held
+            .flat_map(|run| self.locked.gaps(run.start * STEP..run.end * STEP))
+            .filter(|gap| gap.start < wanted.end && gap.end > wanted.start && gap.start < self.used)
+            .collect();
+        let pieces = gaps.into_iter().map(|gap| {
+            let used = self.used.next_multiple_of(os::page_size());
+            let end = if used - gap.start < ALONE {
+                gap.end
+            } else {
+                used.min(gap.end)
+            };
+            let run = gap.start..end;
+            let parted = [run.start, run.end].map(|at| self.heap.part(Self::unit_of(at)));
+            debug_assert_eq!(parted, [true; 2], "{run:?}");
+            self.locked.add(run.clone());
             // SAFETY: held steps lie in the reservation.
-            let start = unsafe { self.memory.base().add(run.start * STEP) };
-            let bytes = run.len() * STEP;
-            Piece { start, bytes }
+            let start = unsafe { self.memory.base().add(run.start) };
+            Piece {
+                start,
+                bytes: run.len(),
+            }
         });
         pieces.collect()
     }
 
-    /// The steps of `addresses`, which are locked, are so no more; those that lie elsewhere do not count.
+    /// The run at `addresses` is locked no more; one that lies elsewhere does not count.
     pub(super) fn clear_locked(&mut self, addresses: &Range<usize>) {
-        let steps = self.steps_within(addresses);
-        self.locked.clear(steps);
+        let run = self.within(addresses);
+        if self.locked.remove(&run) {
+            self.join_around(&run);
+        }
     }
 
     /// Nothing of it is locked in this process.
     pub(super) fn forget_locked(&mut self) {
-        self.locked = Steps::default();
+        for run in self.locked.take() {
+            self.join_around(&run);
+        }
     }
 
-    /// The steps of it that `addresses`, whole steps, cover.
-    fn steps_within(&self, addresses: &Range<usize>) -> Range<usize> {
+    /// Takes the seams of a run back that is not locked any more, where none of another is.
+    fn join_around(&mut self, run: &Range<usize>) {
+        if run.start > 0 && !self.locked.contains(run.start - 1) {
+            self.heap.join(Self::unit_of(run.start));
+        }
+        if !self.locked.contains(run.end) {
+            self.heap.join(Self::unit_of(run.end));
+        }
+    }
+
+    /// The granule at a byte; one behind the last for those that are no heap's.
+    fn unit_of(at: usize) -> u32 {
+        u32::try_from(at / GRANULE).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes of it that `addresses` cover.
+    fn within(&self, addresses: &Range<usize>) -> Range<usize> {
         let own = self.addresses();
         let start = addresses.start.clamp(own.start, own.end) - own.start;
         let end = addresses.end.clamp(own.start, own.end) - own.start;
-        start / STEP..end / STEP
+        start..end
+    }
+
+    /// A block ends at byte `end`, further than any before.
+    #[cold]
+    fn reach(&mut self, end: usize) {
+        self.used = end;
+        // SAFETY: the pool lives while it has regions.
+        let pool = unsafe { self.head().pool.as_ref() };
+        if pool.has_gpu_support() && !self.locked.contains(end - 1) {
+            pool.locking.note_grown();
+        }
     }
 
     /// The addresses of its free ranges; behind the last granule nothing can live.
@@ -251,7 +303,9 @@ impl Region {
     fn place_in_whole(&mut self, block: Block, units: u32) -> Placed {
         let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let dirty_to = self.used.saturating_sub(start).min(bytes);
-        self.used = self.used.max(start + bytes);
+        if start + bytes > self.used {
+            self.reach(start + bytes);
+        }
         // SAFETY: as in `place`; R2, since `whole` is opened.
         let ptr = unsafe { self.memory.base().add(start) };
         Placed {
@@ -308,7 +362,9 @@ impl Region {
                 pool.locking.note_grown();
             }
         }
-        self.used = self.used.max(end);
+        if end > self.used {
+            self.reach(end);
+        }
         if self.held.count == self.used.div_ceil(STEP) {
             self.whole = (self.used.next_multiple_of(STEP) / GRANULE) as u32;
         }
@@ -353,6 +409,7 @@ impl Region {
         let start = self.addresses().start;
         let mut free: Vec<Range<usize>> = self
             .free_addresses()
+            .filter(|free| !self.locked.contains(free.start - start)) // all of it is, or none (R5)
             .map(|free| (free.start - start).div_ceil(STEP)..(free.end - start) / STEP)
             .filter(|steps| steps.start < steps.end)
             .collect();
@@ -361,7 +418,7 @@ impl Region {
         for range in free {
             let mut end = range.end;
             while before - self.committed() < excess {
-                let Some(run) = self.held.last_run_without(&self.locked, range.start..end) else {
+                let Some(run) = self.held.last_run(range.start..end) else {
                     break;
                 };
                 let wanted = (excess - (before - self.committed())).div_ceil(STEP);
