@@ -11,17 +11,21 @@
 //!   has a seam of the heap at both ends: no block reaches from one into another, or out of one, so that a driver, which keeps each run
 //!   by itself, takes a copy of any block as one.
 
+mod locked;
+
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::Inner;
 use super::head::Head;
-use super::locked::Locked;
 use super::record::GRANULE;
 use super::steps::Steps;
-use crate::backend::host::{Reservation, STEP, os};
+use crate::backend::host::{Reservation, STEP};
 use crate::heap::{Block, OffsetHeap, Tag};
+
+use self::locked::Locked;
+pub(crate) use self::locked::Piece;
 
 /// Blocks from this many bytes on are laid for speed where the pool has no limit: on a step, so that their pages are whole huge
 /// pages, which are zeroed by exchanging them and never split; and [`STAGGER`] longer than asked.
@@ -30,9 +34,6 @@ pub(super) const LARGE: usize = 32 << 20;
 /// for each other: measured, `x + x` of 256 MiB takes 1.5 times as long without.
 const STAGGER: u32 = (16 << 10) / GRANULE as u32;
 const STEP_UNITS: u32 = (STEP / GRANULE) as u32;
-
-/// What is locked for blocks of fewer bytes reaches to the end of a step, for more of them; for others, to the end of their last page.
-const ALONE: usize = 256 << 10;
 
 /// How far a region may go for a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,20 +53,6 @@ pub(super) struct Placed {
     /// The end of the part of it, in bytes from its start, behind which it is known to read as zeros.
     pub(super) dirty_from: usize,
     pub(super) dirty_to: usize,
-}
-
-/// Whole pages of a region, to be locked in memory by one call.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
-    pub(crate) start: NonNull<u8>,
-    pub(crate) bytes: usize,
-}
-
-impl Piece {
-    pub(crate) fn addresses(&self) -> Range<usize> {
-        let start = self.start.addr().get();
-        start..start + self.bytes
-    }
 }
 
 /// What a region is for. Slabs have regions of their own: a slab lives as long as any slot of it, and would stand in the
@@ -165,90 +152,6 @@ impl Region {
     /// Bytes of bookkeeping.
     pub(super) fn side_bytes(&self) -> usize {
         self.heap.side_bytes() + self.held.side_bytes() + self.locked.side_bytes() + self.head().side_bytes(self.used)
-    }
-
-    /// Whether some of it is locked.
-    pub(super) fn is_locked(&self) -> bool {
-        !self.locked.is_empty()
-    }
-
-    /// Marks what is used, held and not locked as locked, as far as it touches `wanted`: those runs. None ends within a block: where
-    /// steps that are not held begin, or something that is locked, or what was never used, no block reaches across (R3, R5, R4).
-    pub(super) fn mark_locked(&mut self, wanted: &Range<usize>) -> Vec<Piece> {
-        let wanted = self.within(wanted);
-        let held = self.held.runs(0..usize::MAX).into_iter();
-        let gaps: Vec<Range<usize>> = held
-            .flat_map(|run| self.locked.gaps(run.start * STEP..run.end * STEP))
-            .filter(|gap| gap.start < wanted.end && gap.end > wanted.start && gap.start < self.used)
-            .collect();
-        let pieces = gaps.into_iter().map(|gap| {
-            let used = self.used.next_multiple_of(os::page_size());
-            let end = if used - gap.start < ALONE {
-                gap.end
-            } else {
-                used.min(gap.end)
-            };
-            let run = gap.start..end;
-            let parted = [run.start, run.end].map(|at| self.heap.part(Self::unit_of(at)));
-            debug_assert_eq!(parted, [true; 2], "{run:?}");
-            self.locked.add(run.clone());
-            // SAFETY: held steps lie in the reservation.
-            let start = unsafe { self.memory.base().add(run.start) };
-            Piece {
-                start,
-                bytes: run.len(),
-            }
-        });
-        pieces.collect()
-    }
-
-    /// The run at `addresses` is locked no more; one that lies elsewhere does not count.
-    pub(super) fn clear_locked(&mut self, addresses: &Range<usize>) {
-        let run = self.within(addresses);
-        if self.locked.remove(&run) {
-            self.join_around(&run);
-        }
-    }
-
-    /// Nothing of it is locked in this process.
-    pub(super) fn forget_locked(&mut self) {
-        for run in self.locked.take() {
-            self.join_around(&run);
-        }
-    }
-
-    /// Takes the seams of a run back that is not locked any more, where none of another is.
-    fn join_around(&mut self, run: &Range<usize>) {
-        if run.start > 0 && !self.locked.contains(run.start - 1) {
-            self.heap.join(Self::unit_of(run.start));
-        }
-        if !self.locked.contains(run.end) {
-            self.heap.join(Self::unit_of(run.end));
-        }
-    }
-
-    /// The granule at a byte; one behind the last for those that are no heap's.
-    fn unit_of(at: usize) -> u32 {
-        u32::try_from(at / GRANULE).unwrap_or(u32::MAX)
-    }
-
-    /// The bytes of it that `addresses` cover.
-    fn within(&self, addresses: &Range<usize>) -> Range<usize> {
-        let own = self.addresses();
-        let start = addresses.start.clamp(own.start, own.end) - own.start;
-        let end = addresses.end.clamp(own.start, own.end) - own.start;
-        start..end
-    }
-
-    /// A block ends at byte `end`, further than any before.
-    #[cold]
-    fn reach(&mut self, end: usize) {
-        self.used = end;
-        // SAFETY: the pool lives while it has regions.
-        let pool = unsafe { self.head().pool.as_ref() };
-        if pool.has_gpu_support() && !self.locked.contains(end - 1) {
-            pool.locking.note_grown();
-        }
     }
 
     /// The addresses of its free ranges; behind the last granule nothing can live.
