@@ -15,6 +15,7 @@ use super::Domain;
 use super::face::Faces;
 use super::lane::{Lane, Way};
 use super::ring::Ring;
+use super::theirs::Theirs;
 use super::uses::Numbers;
 use crate::backend::life::{self, Inside};
 use crate::backend::planted::{Omission, omitted};
@@ -35,6 +36,8 @@ pub(crate) struct Engine {
     faces: Mutex<Faces>,
     /// Slabs that the host looks into.
     mapped: Mutex<Vec<SlabId>>,
+    /// The default stream, once it was asked for.
+    legacy: Mutex<Option<Arc<Theirs>>>,
     /// Forks that this process was the child of when the engine was made.
     forks: u32,
 }
@@ -85,6 +88,7 @@ impl Engine {
             domain: Domain::of(backend),
             faces: Mutex::default(),
             mapped: Mutex::default(),
+            legacy: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
     }
@@ -242,6 +246,10 @@ impl Engine {
     /// Host memory that the device uses.
     pub(super) fn faces(&self) -> &Mutex<Faces> {
         &self.faces
+    }
+
+    pub(super) fn legacy(&self) -> &Mutex<Option<Arc<Theirs>>> {
+        &self.legacy
     }
 
     /// With whom it shares what is imported of the host's memory.

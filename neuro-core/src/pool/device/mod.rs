@@ -11,8 +11,8 @@
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`: memory
-//!   that others share; `peer.rs`: copies from device to device; `theirs.rs`: streams of
-//!   others that use blocks; `ask.rs`: what else a pool is asked, and all pools together.
+//!   that others share; `peer.rs`: copies from device to device; `theirs.rs`, `loan.rs`: streams
+//!   of others that have blocks on loan; `ask.rs`: what else a pool is asked, and all pools together.
 //!
 //! Lock order: a domain, all pools of the host; a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -30,6 +30,7 @@ mod face;
 mod handle;
 mod import;
 mod lane;
+mod loan;
 mod peer;
 mod place;
 mod region;
@@ -70,6 +71,7 @@ pub(crate) use self::import::{
     lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
 };
 pub(crate) use self::lane::{Landing, Way};
+pub(crate) use self::loan::Loan;
 pub(crate) use self::peer::copy_to_peer;
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;
