@@ -47,6 +47,11 @@ pub(super) enum OtherHome {
     },
     /// From whoever exported it. The slab is this block's.
     Shared(Arc<Engine>),
+    /// From another allocator of the process, which gets it back by `keeper`.
+    Foreign {
+        engine: Arc<Engine>,
+        keeper: Option<Box<dyn Send + Sync>>,
+    },
 }
 
 // SAFETY: the address is that of memory which is this block's alone; who uses it proves that he may where he does so.
@@ -94,7 +99,9 @@ impl DeviceBlock {
         match &self.other_home {
             // SAFETY: the pool stays while the block is live, which it is as long as this value is there (H1, H2).
             None => unsafe { self.pool.as_ref() }.engine(),
-            Some(OtherHome::Host { engine, .. } | OtherHome::Shared(engine)) => engine,
+            Some(OtherHome::Host { engine, .. } | OtherHome::Shared(engine) | OtherHome::Foreign { engine, .. }) => {
+                engine
+            }
         }
     }
 
@@ -129,6 +136,11 @@ impl DeviceBlock {
 
     pub(super) fn uses(&self) -> MutexGuard<'_, Uses> {
         lock(&self.uses)
+    }
+
+    /// Its bytes were used up to `last` before.
+    pub(super) fn begin_behind(&mut self, last: Ticket) {
+        super::handle::uses_of(self).begin_behind(last);
     }
 
     /// What the host waits for before it uses the block.

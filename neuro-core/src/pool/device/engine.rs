@@ -248,6 +248,26 @@ impl Engine {
         &self.faces
     }
 
+    /// Lets go of what is kept for work that is done by now, if there is anything.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub(super) fn let_go(&self) -> Result<()> {
+        if lock(&self.kept).is_empty() {
+            return Ok(());
+        }
+        self.poll().map(drop)
+    }
+
+    /// All that was submitted to a queue of a CUDA device up to now, as a piece of work.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it is none of CUDA's; [`Error::DeviceLost`].
+    pub(super) fn so_far(&self, queue: Queue) -> Result<Ticket> {
+        let cuda = self.backend.cuda().ok_or_else(|| self.not_cuda("a stream"))?;
+        cuda.so_far(queue).map_err(|refusal| self.error(refusal))
+    }
+
     pub(super) fn legacy(&self) -> &Mutex<Option<Arc<Theirs>>> {
         &self.legacy
     }

@@ -36,6 +36,8 @@ pub(super) struct Lease {
     access: Access,
     /// How often it was lent to that stream.
     count: usize,
+    /// Until the block goes.
+    for_good: bool,
 }
 
 impl Lease {
@@ -67,16 +69,33 @@ impl DeviceBlock {
             add_waits(&loans, access, &mut waits)?;
             stream.wait_for(&waits)?;
         }
-        let same = |lease: &&mut Lease| Arc::ptr_eq(&lease.stream, &stream) && lease.access == access;
+        let same =
+            |lease: &&mut Lease| Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && !lease.for_good;
         match loans.iter_mut().find(same) {
             Some(lease) => lease.count += 1,
             None => loans.push(Lease {
                 stream: Arc::clone(&stream),
                 access,
                 count: 1,
+                for_good: false,
             }),
         }
         Ok(Loan { stream, access })
+    }
+
+    /// Lends the block to a stream that is there as long as its device, until the block goes. What the stream gets is not ordered by this.
+    pub(crate) fn lend_for_good(&self, stream: Arc<Theirs>, access: Access) {
+        let _uses = self.uses();
+        let mut loans = self.loans();
+        let known = |lease: &Lease| Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && lease.for_good;
+        if !loans.iter().any(known) {
+            loans.push(Lease {
+                stream,
+                access,
+                count: 1,
+                for_good: true,
+            });
+        }
     }
 
     /// What the stream has by now is the last that it does with the block.
@@ -89,7 +108,8 @@ impl DeviceBlock {
         }
         let mut uses = self.uses();
         let mut loans = self.loans();
-        let of_it = |lease: &Lease| Arc::ptr_eq(&lease.stream, &loan.stream) && lease.access == loan.access;
+        let of_it =
+            |lease: &Lease| Arc::ptr_eq(&lease.stream, &loan.stream) && lease.access == loan.access && !lease.for_good;
         let Some(at) = loans.iter().position(of_it) else {
             return Ok(());
         };
