@@ -139,6 +139,24 @@ pub(crate) trait RawCuda {
     /// What the driver said.
     fn wait_for_event(&self, stream: usize, event: &HeldEvent) -> Result<(), Refusal>;
 
+    /// Has a stream that is no queue here wait, with all that is submitted to it later; 2 is the default stream of this thread.
+    ///
+    /// # Errors
+    /// What the driver said; [`Refusal::Call`] where the stream is of another device, or being captured.
+    ///
+    /// # Safety
+    /// It is a stream of this device's primary context.
+    unsafe fn order_stream(&self, stream: usize, waits: &[Ticket]) -> Result<(), Refusal>;
+
+    /// An event behind all that was submitted up to now to a stream that is no queue here.
+    ///
+    /// # Errors
+    /// As [`order_stream`](Self::order_stream).
+    ///
+    /// # Safety
+    /// As [`order_stream`](Self::order_stream).
+    unsafe fn mark_stream(&self, stream: usize) -> Result<HeldEvent, Refusal>;
+
     /// In a turn: copies `bytes` bytes from the start of a span to an address of another device, which is not the host's.
     ///
     /// # Errors

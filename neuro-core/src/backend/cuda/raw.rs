@@ -182,6 +182,18 @@ impl RawCuda for CudaDevice {
         self.shared.wait_for_held(stream, event)
     }
 
+    unsafe fn order_stream(&self, stream: usize, waits: &[Ticket]) -> Result<(), Refusal> {
+        let _inside = self.shared.health.check()?;
+        // SAFETY: forwarded contract.
+        unsafe { self.order_other(stream, waits) }
+    }
+
+    unsafe fn mark_stream(&self, stream: usize) -> Result<HeldEvent, Refusal> {
+        let _inside = self.shared.health.check()?;
+        // SAFETY: forwarded contract.
+        unsafe { self.mark_other(stream) }
+    }
+
     unsafe fn copy_to_peer(&self, stream: usize, from: Span, to: (Handles, u64), bytes: usize) -> Result<(), Refusal> {
         // SAFETY: forwarded contract.
         unsafe { self.peer_copy(stream, from, to, bytes) }

@@ -246,6 +246,14 @@ impl RawCuda for Fake {
         Ok(())
     }
 
+    unsafe fn order_stream(&self, _: usize, _: &[Ticket]) -> Result<(), Refusal> {
+        Err(refusal("order_stream", 1, "no streams here"))
+    }
+
+    unsafe fn mark_stream(&self, _: usize) -> Result<HeldEvent, Refusal> {
+        Err(refusal("mark_stream", 1, "no streams here"))
+    }
+
     unsafe fn copy_to_peer(&self, _: usize, _: Span, _: (Handles, u64), _: usize) -> Result<(), Refusal> {
         Ok(())
     }
