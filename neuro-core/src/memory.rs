@@ -165,6 +165,11 @@ impl DeviceMemory {
         }
     }
 
+    /// Whether `bytes` bytes from `start` on are host memory that CUDA devices have locked in place.
+    pub(crate) fn is_pinned(&self, start: usize, bytes: usize) -> bool {
+        self.device == Device::Cpu && self.is_of_a_pool() && crate::pool::device::is_locked(&(start..start + bytes))
+    }
+
     /// Memory of a device that the processor reaches, as memory of the processor.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Taking foreign tensors in (D3).
 
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use super::described::{Described, dtype_of, geometry};
 use super::export::{Managed, NOT_AN_ADDRESS, cuda_start};
@@ -34,19 +35,20 @@ use crate::tensor::DynTensor;
 /// else holds the data neither writes it while a safe function reads the tensor, nor touches it while one writes.
 pub unsafe fn import(managed: NonNull<DLManagedTensor>) -> Result<DynTensor> {
     // SAFETY: forwarded contract.
-    unsafe { import_ready(managed, Ready::OnDefaultStream) }
+    unsafe { import_ready(managed, Ready::OnDefaultStream, false) }
 }
 
-/// [`import`] of what is ready on some stream of a CUDA device. Without a meaning for memory of other devices.
+/// [`import`] of what is ready on some stream of a CUDA device, which is without a meaning for memory of other devices; and that may be said
+/// not to be written here, since this structure cannot say so itself.
 ///
 /// # Errors
 /// As [`import`].
 ///
 /// # Safety
-/// As [`import`]; it is ready there.
-pub unsafe fn import_ready(managed: NonNull<DLManagedTensor>, ready: Ready) -> Result<DynTensor> {
+/// As [`import`]; it is ready there, and need not be writable if it is `readonly`.
+pub unsafe fn import_ready(managed: NonNull<DLManagedTensor>, ready: Ready, readonly: bool) -> Result<DynTensor> {
     // SAFETY: forwarded contract.
-    unsafe { take(managed, false, ready) }
+    unsafe { take(managed, readonly, ready) }
 }
 
 /// Takes over a tensor in the structure of DLPack 1.x. The memory is shared, not copied; read-only if the flags say so.
@@ -113,6 +115,7 @@ unsafe fn take<M: Managed + Deletable + 'static>(
     let described = unsafe { Described::read(tensor)? };
     if kind == DL_CUDA {
         let engine = cuda_engine(tensor)?;
+        described.check_device(&engine)?;
         // SAFETY: the caller's promise.
         return unsafe { described.take_guest(&engine, readonly, ready, Foreign(managed)) };
     }
@@ -195,6 +198,24 @@ impl Described {
     }
 
     /// # Errors
+    /// [`Error::Exchange`] where the bytes are not the device's.
+    fn check_device(&self, engine: &Engine) -> Result<()> {
+        let Some(cuda) = engine.backend().cuda().filter(|_| self.bytes > 0) else {
+            return Ok(());
+        };
+        let start = self.start.addr().get() as u64;
+        let found = cuda.device_at(start).map_err(|refusal| engine.error(refusal))?;
+        if found.is_none_or(|found| found == cuda.handles().device.cast_unsigned()) {
+            return Ok(());
+        }
+        Err(refuse(format!(
+            "the data at {start:#x} is said to be on {}, and is on CUDA device {}",
+            engine.device(),
+            found.unwrap_or_default()
+        )))
+    }
+
+    /// # Errors
     /// [`Error::Exchange`]; `keeper` was not dropped then.
     ///
     /// # Safety
@@ -226,6 +247,15 @@ impl Described {
 
 pub(super) fn refuse(reason: String) -> Error {
     Error::Exchange { reason }
+}
+
+/// What runs every deleter of others, once it was said: it is handed the call, and makes it or not.
+static AROUND: OnceLock<fn(&mut dyn FnMut())> = OnceLock::new();
+
+/// From now on `around` decides whether the deleter of a tensor that was taken in is called, and calls it: for an interpreter that ends,
+/// into which a deleter may reach. What is not called is lost. The first that is said counts.
+pub fn run_deleters_by(around: fn(&mut dyn FnMut())) {
+    let _ = AROUND.set(around);
 }
 
 /// Keeps a foreign tensor until it is dropped (D3).
@@ -263,7 +293,11 @@ deletable!(DLManagedTensorVersioned);
 
 impl<M: Deletable> Drop for Foreign<M> {
     fn drop(&mut self) {
-        // SAFETY: `import` took ownership, and this is the only drop.
-        unsafe { M::delete(self.0) };
+        // SAFETY: `import` took ownership, and this is the only drop; it is called once.
+        let mut delete = || unsafe { M::delete(self.0) };
+        match AROUND.get() {
+            Some(around) => around(&mut delete),
+            None => delete(),
+        }
     }
 }

@@ -36,4 +36,4 @@ pub use ffi::{
     DLPACK_FLAG_BITMASK_IS_COPIED, DLPACK_FLAG_BITMASK_READ_ONLY, DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION,
     DLPackVersion, DLTensor,
 };
-pub use import::{import, import_ready, import_versioned, import_versioned_ready};
+pub use import::{import, import_ready, import_versioned, import_versioned_ready, run_deleters_by};

@@ -36,8 +36,8 @@ pub(crate) struct Engine {
     faces: Mutex<Faces>,
     /// Slabs that the host looks into.
     mapped: Mutex<Vec<SlabId>>,
-    /// The default stream, once it was asked for.
-    legacy: Mutex<Option<Arc<Theirs>>>,
+    /// The default stream and that of kernels, as others have them on loan, once they were asked for.
+    own_streams: Mutex<[Option<Arc<Theirs>>; 2]>,
     /// Forks that this process was the child of when the engine was made.
     forks: u32,
 }
@@ -88,7 +88,7 @@ impl Engine {
             domain: Domain::of(backend),
             faces: Mutex::default(),
             mapped: Mutex::default(),
-            legacy: Mutex::default(),
+            own_streams: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
     }
@@ -268,8 +268,8 @@ impl Engine {
         cuda.so_far(queue).map_err(|refusal| self.error(refusal))
     }
 
-    pub(super) fn legacy(&self) -> &Mutex<Option<Arc<Theirs>>> {
-        &self.legacy
+    pub(super) fn own_streams(&self) -> &Mutex<[Option<Arc<Theirs>>; 2]> {
+        &self.own_streams
     }
 
     /// With whom it shares what is imported of the host's memory.

@@ -19,6 +19,9 @@ pub enum Ready {
     /// Behind what the default stream has by now.
     #[default]
     OnDefaultStream,
+    /// Behind what this stream has by now: a `CUstream` of the primary context of the memory's device, as a number. That it is one, and stays
+    /// during the call, is its caller's duty.
+    OnStream(usize),
     /// On the stream that kernels run on here ([`Handles::compute`](crate::cuda::Handles::compute)), which its owner has had wait.
     OnComputeStream,
 }
@@ -47,6 +50,8 @@ impl ForeignBlock {
             let behind = match ready {
                 Ready::OnComputeStream => engine.so_far(Queue::COMPUTE),
                 Ready::OnDefaultStream => legacy.so_far(),
+                // SAFETY: by contract such a stream, as long as this lasts.
+                Ready::OnStream(stream) => unsafe { Theirs::open(engine, stream) }.and_then(|stream| stream.so_far()),
             };
             Ok((legacy, behind?))
         });
@@ -66,7 +71,7 @@ impl ForeignBlock {
         };
         let mut block = DeviceBlock::without_pool(Some(home), span, bytes, None);
         block.begin_behind(behind);
-        block.lend_for_good(legacy, Access::Write); // F2
+        block.lend_at_birth(legacy, Access::Write); // F2
         Ok(Self(Box::new(block)))
     }
 }

@@ -83,10 +83,18 @@ impl DeviceBlock {
         Ok(Loan { stream, access })
     }
 
-    /// Lends the block to a stream that is there as long as its device, until the block goes. What the stream gets is not ordered by this.
-    pub(crate) fn lend_for_good(&self, stream: Arc<Theirs>, access: Access) {
-        let _uses = self.uses();
+    /// Lends the block to a stream that is there as long as its device, until the block goes; what the stream gets from now on is behind all
+    /// that was submitted on the block.
+    ///
+    /// # Errors
+    /// As [`Theirs::wait_for`]; nothing is lent then, if it was not before.
+    pub(crate) fn lend_for_good(&self, stream: Arc<Theirs>, access: Access) -> Result<()> {
+        self.engine().check()?;
+        let uses = self.uses();
         let mut loans = self.loans();
+        let mut waits = uses.waits_of_host(access);
+        add_waits(&loans, access, &mut waits)?;
+        stream.wait_for(&waits)?;
         let known = |lease: &Lease| Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && lease.for_good;
         if !loans.iter().any(known) {
             loans.push(Lease {
@@ -96,6 +104,17 @@ impl DeviceBlock {
                 for_good: true,
             });
         }
+        Ok(())
+    }
+
+    /// The same for a block that nobody knows yet, and that holds what it should on its own account.
+    pub(super) fn lend_at_birth(&mut self, stream: Arc<Theirs>, access: Access) {
+        self.loans().push(Lease {
+            stream,
+            access,
+            count: 1,
+            for_good: true,
+        });
     }
 
     /// What the stream has by now is the last that it does with the block.

@@ -71,7 +71,7 @@ pub use self::foreign::Ready;
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub(crate) use self::import::{
     Import, Table as ImportTable, bytes_of as imported_bytes, finish as finish_imports, is_any as is_imported,
-    lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
+    is_locked, lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
 };
 pub(crate) use self::lane::{Landing, Way};
 pub(crate) use self::loan::Loan;

@@ -57,23 +57,31 @@ impl Theirs {
         self.place.unwrap_or(Queue::COMPUTE)
     }
 
-    /// Whether it is the stream `raw`.
-    pub(super) fn is(&self, raw: usize) -> bool {
-        self.raw == if raw <= PER_THREAD { LEGACY } else { raw }
-    }
-
     /// The default stream of `engine`'s device, which is there as long as its context, and so stays open once it was.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub(crate) fn legacy(engine: &Arc<Engine>) -> Result<Arc<Self>> {
-        let mut kept = lock(engine.legacy());
-        if let Some(stream) = &*kept {
+        Self::kept(engine, 0, |_| LEGACY)
+    }
+
+    /// The stream that kernels run on here, for others who use it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn compute(engine: &Arc<Engine>) -> Result<Arc<Self>> {
+        Self::kept(engine, 1, |cuda| cuda.handles().compute)
+    }
+
+    fn kept(engine: &Arc<Engine>, at: usize, raw: impl FnOnce(&dyn RawCuda) -> usize) -> Result<Arc<Self>> {
+        let mut kept = lock(engine.own_streams());
+        if let Some(stream) = &kept[at] {
             return Ok(Arc::clone(stream));
         }
+        let raw = raw(cuda_of(engine)?);
         // SAFETY: the device's own, which stays.
-        let stream = Arc::new(unsafe { Self::open(engine, LEGACY)? });
-        *kept = Some(Arc::clone(&stream));
+        let stream = Arc::new(unsafe { Self::open(engine, raw)? });
+        kept[at] = Some(Arc::clone(&stream));
         Ok(stream)
     }
 
