@@ -15,6 +15,9 @@
 //! - K2: the runs that a region has marked as locked are imports of the domain, or are about to be, or to be no more; that
 //!   changes under the domain's lock, which is held until the driver has done it. So the driver is never asked for the same page twice.
 //! - K3: a driver that refuses is asked again after a trim, and when a device wants to use a block.
+//! - K4: what was locked by several calls, lies side by side and is free again is locked anew by one when the pool grows, so that it holds
+//!   larger blocks; at most so much of it that this takes a few times as long as to lock what is new. A pool that does not grow asks the driver
+//!   for nothing.
 //!
 //! The lock of a domain comes before all locks of pools.
 
@@ -22,11 +25,14 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::region::Piece;
+use super::region::{Piece, Region};
 use super::state::State;
 use super::{Inner, MemoryPool, device, lock_state, registry, table};
 use crate::pool::device::{Domain, Engine, Import};
 use crate::sync::global::{AtomicU64, OnceLock, Ordering};
+
+/// When a pool grows, so many times the new bytes at most are unlocked and locked again.
+const JOINED: usize = 4;
 
 /// How far a pool is with locking.
 #[derive(Debug, Default)]
@@ -83,13 +89,16 @@ fn lock_grown(pool: &Inner) {
         return;
     };
     let _change = engine.domain().change();
-    let (now, pieces) = {
+    let (now, apart, pieces) = {
         let mut state = lock_state(pool);
         if !pool.locking.is_behind() {
             return; // somebody else has done it
         }
-        (grown.load(Ordering::Relaxed), state.mark_all_locked(pool))
+        let now = grown.load(Ordering::Relaxed);
+        let apart = state.take_apart(pool, engine.domain());
+        (now, apart, state.mark_all_locked(pool))
     };
+    drop(apart); // the driver unlocks
     let refused = device::lock_pages(engine, pool.number, pieces);
     if !refused.is_empty() {
         let mut state = lock_state(pool);
@@ -112,6 +121,36 @@ impl State {
             .collect()
     }
 
+    /// What was locked by several calls, lies side by side and is free: it is not locked any more when this is dropped (K4).
+    fn take_apart(&mut self, pool: &Inner, domain: &Arc<Domain>) -> Vec<Arc<Import>> {
+        if self.lock_refused {
+            return Vec::new(); // K3
+        }
+        let new: usize = self.regions.iter().map(Region::bytes_to_lock).sum();
+        let mut budget = new.saturating_mul(JOINED);
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        for region in self.regions.iter().filter(|region| region.is_locked()) {
+            for group in region.locked_and_free() {
+                let bytes = group.last().map_or(0, |last| last.end) - group.first().map_or(0, |first| first.start);
+                if group.len() > 1 && bytes <= budget {
+                    budget -= bytes;
+                    apart.extend(group);
+                }
+            }
+        }
+        if apart.is_empty() {
+            return Vec::new();
+        }
+        let gone = device::take_locked(domain, pool.number, |addresses| apart.contains(addresses));
+        for import in &gone {
+            let addresses = import.addresses();
+            if let Some(region) = self.region_of(addresses.start) {
+                region.clear_locked(&addresses);
+            }
+        }
+        gone
+    }
+
     fn clear_locked(&mut self, pieces: &[Piece]) {
         for piece in pieces {
             let addresses = piece.addresses();
@@ -129,11 +168,7 @@ impl State {
         if self.committed.current.saturating_sub(self.counters.allocated.current) <= keep {
             return Vec::new();
         }
-        let mut free: Vec<Range<usize>> = self
-            .regions
-            .iter()
-            .flat_map(super::region::Region::free_addresses)
-            .collect();
+        let mut free: Vec<Range<usize>> = self.regions.iter().flat_map(Region::free_addresses).collect();
         free.sort_unstable_by_key(|free| free.start);
         let is_free = |addresses: &Range<usize>| {
             let at = free.partition_point(|free| free.start <= addresses.start);

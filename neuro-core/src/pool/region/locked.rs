@@ -99,14 +99,47 @@ impl Region {
         !self.locked.is_empty()
     }
 
+    /// What is used, held and not locked.
+    fn gaps(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let held = self.held.runs(0..usize::MAX).into_iter();
+        let gaps = held.flat_map(|run| self.locked.gaps(run.start * STEP..run.end * STEP));
+        gaps.filter(|gap| gap.start < self.used)
+    }
+
+    /// How much that is, about.
+    pub(in crate::pool) fn bytes_to_lock(&self) -> usize {
+        self.gaps().map(|gap| gap.len()).sum()
+    }
+
+    /// The addresses of runs that are free, in groups that lie side by side.
+    pub(in crate::pool) fn locked_and_free(&self) -> Vec<Vec<Range<usize>>> {
+        let (own, runs) = (self.addresses().start, &self.locked.0);
+        let mut free = vec![false; runs.len()];
+        for range in self.free_addresses() {
+            let range = range.start - own..range.end - own;
+            let at = self.locked.from(range.start);
+            if runs.get(at) == Some(&range) {
+                free[at] = true;
+            }
+        }
+        let mut groups: Vec<Vec<Range<usize>>> = Vec::new();
+        for (run, _) in runs.iter().zip(free).filter(|(_, free)| *free) {
+            let run = own + run.start..own + run.end;
+            match groups.last_mut() {
+                Some(group) if group.last().is_some_and(|last| last.end == run.start) => group.push(run),
+                _ => groups.push(vec![run]),
+            }
+        }
+        groups
+    }
+
     /// Marks what is used, held and not locked as locked, as far as it touches `wanted`: those runs. None ends within a block: where
     /// steps that are not held begin, or something that is locked, or what was never used, no block reaches across (R3, R5, R4).
     pub(in crate::pool) fn mark_locked(&mut self, wanted: &Range<usize>) -> Vec<Piece> {
         let wanted = self.within(wanted);
-        let held = self.held.runs(0..usize::MAX).into_iter();
-        let gaps: Vec<Range<usize>> = held
-            .flat_map(|run| self.locked.gaps(run.start * STEP..run.end * STEP))
-            .filter(|gap| gap.start < wanted.end && gap.end > wanted.start && gap.start < self.used)
+        let gaps: Vec<Range<usize>> = self
+            .gaps()
+            .filter(|gap| gap.start < wanted.end && gap.end > wanted.start)
             .collect();
         let pieces = gaps.into_iter().map(|gap| {
             let used = self.used.next_multiple_of(os::page_size());

@@ -142,6 +142,25 @@ fn a_full_pool_joins_what_was_locked_apart() {
     there.assert_empty();
 }
 
+/// Nor does it stay in small parts in a pool without a limit: what is free side by side is one when the pool grows, and then it stays so.
+#[test]
+fn what_was_locked_apart_is_joined_when_the_pool_grows() {
+    let there = machine(13);
+    let near = there.near();
+    let parts: Vec<_> = (0..4).map(|salt| bytes(&near, 1 << 20, salt).0).collect();
+    let (kept, _) = bytes(&near, 1 << 20, 4);
+    drop(parts);
+    assert_eq!(there.locked.figures().0, 5);
+    for round in 0..5 {
+        let large = [5, 6].map(|salt| bytes(&near, 4 << 20, salt).0);
+        assert!(large.iter().all(|tensor| there.holds(tensor)) && there.holds(&kept));
+        let (ranges, locked, calls) = there.locked.figures();
+        assert_eq!((ranges, locked, calls), (3, 9 << 20, 7), "round {round}");
+    }
+    drop((kept, near));
+    there.assert_empty();
+}
+
 /// Both devices use what one has locked, and copy from where it lies, across the borders of what was locked at once.
 #[test]
 fn one_locks_for_all() {
