@@ -141,7 +141,12 @@ impl State {
         if apart.is_empty() {
             return Vec::new();
         }
-        let gone = device::take_locked(domain, pool.number, |addresses| apart.contains(addresses));
+        apart.sort_unstable_by_key(|apart| apart.start);
+        let is_apart = |addresses: &Range<usize>| {
+            let at = apart.binary_search_by_key(&addresses.start, |apart| apart.start);
+            at.is_ok_and(|at| apart[at].end == addresses.end)
+        };
+        let gone = device::take_locked(domain, pool.number, is_apart);
         for import in &gone {
             let addresses = import.addresses();
             if let Some(region) = self.region_of(addresses.start) {
