@@ -45,10 +45,10 @@ const NOWHERE: Block = Block {
 };
 
 impl DevicePool {
-    /// Switches debug mode for blocks to come.
+    /// Switches debug mode for blocks to come; where the environment asks for it, it stays on.
     pub(crate) fn set_debug(&self, debug: bool) {
         // Relaxed: who told the pool orders that before his requests.
-        self.debugs.store(debug, Ordering::Relaxed);
+        self.debugs.store(debug || is_asked_for(), Ordering::Relaxed);
     }
 
     #[inline]
