@@ -65,7 +65,7 @@ END
 
 cp tests/gpu/gpu_check.py "$bundle/gpu-check"
 chmod +x "$bundle/gpu-check"
-cp tests/gpu/frame/*.py "$bundle/frame/"
+find tests/gpu/frame -name '*.py' ! -name 'test_*' -exec cp {} "$bundle/frame/" \;
 find tests/gpu -maxdepth 1 -name '*.py' ! -name gpu_check.py -exec cp {} "$bundle/checks/" \;
 # What checks call in C.
 find tests/gpu -maxdepth 1 -name '*.c' -print0 | while IFS= read -r -d '' source; do

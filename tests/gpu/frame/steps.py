@@ -1,6 +1,6 @@
 """The steps: what each runs, for how long, how its output is read, and why it may not be able to run."""
 
-import ctypes.util
+import ctypes
 import fnmatch
 import functools
 import glob
@@ -73,6 +73,7 @@ def steps(bundle: Bundle, quick: bool, vulkan: str) -> list[Step]:
         all_steps.append(
             Step(f"python {module.stem}", (*pytest, str(module)), read.pytest, 60, packages=(bundle.pytest,), missing=without_numpy)
         )
+    drivers = os.pathsep.join(file for file in vulkan_drivers() if fnmatch.fnmatch(Path(file).name, vulkan))
     for name in VULKAN_TESTS:
         all_steps.append(
             Step(
@@ -80,7 +81,8 @@ def steps(bundle: Bundle, quick: bool, vulkan: str) -> list[Step]:
                 (str(bundle.c_tests / name),),
                 read.c,
                 40,
-                {"VK_LOADER_DRIVERS_SELECT": vulkan, "NEURO_REQUIRE_VULKAN": "1"},
+                # The newer name and the older one of the same.
+                {"VK_DRIVER_FILES": drivers, "VK_ICD_FILENAMES": drivers, "NEURO_REQUIRE_VULKAN": "1"},
                 missing=functools.partial(without_vulkan, vulkan),
             )
         )
@@ -130,14 +132,20 @@ def without_numpy() -> str:
     return "" if subprocess.run(command, capture_output=True, check=False).returncode == 0 else "NumPy is not here"
 
 
+@functools.cache
+def vulkan_drivers() -> list[str]:
+    """The files that tell the loader of drivers, of all makers."""
+    data = [os.environ.get("XDG_DATA_DIRS", ""), "/etc", "/usr/share", "/usr/local/share", "/etc/xdg", os.path.expanduser("~/.local/share")]
+    folders = [folder for entry in data for folder in entry.split(os.pathsep) if folder]
+    return sorted({file for folder in folders for file in glob.glob(f"{folder}/vulkan/icd.d/*.json")})
+
+
 def without_vulkan(pattern: str) -> str:
     try:
         ctypes.CDLL("libvulkan.so.1")
     except OSError as wrong:
         return f"no Vulkan loader: {wrong}"
-    data = [os.environ.get("XDG_DATA_DIRS", ""), "/etc", "/usr/share", "/usr/local/share", "/etc/xdg", os.path.expanduser("~/.local/share")]
-    folders = [folder for entry in data for folder in entry.split(os.pathsep) if folder]
-    found = {Path(name).name for folder in folders for name in glob.glob(f"{folder}/vulkan/icd.d/*.json")}
-    if not any(fnmatch.fnmatch(name, pattern) for name in found):
-        return f"no Vulkan driver called {pattern}; there are: {', '.join(sorted(found)) or 'none'}"
+    found = [Path(file).name for file in vulkan_drivers()]
+    if not fnmatch.filter(found, pattern):
+        return f"no Vulkan driver called {pattern}; there are: {', '.join(found) or 'none'}"
     return ""
