@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import read
 import report
+from bundle import Bundle
 from result import Result
 from run import run
 from steps import Step
@@ -59,10 +59,11 @@ def test_what_steps_say(reader: Any, status: int, text: str, result: str, why: s
     assert made.result == result and why in made.why, made
 
 
-class NoBundle(SimpleNamespace):
-    folder = Path("/")
+class NoBundle(Bundle):
+    def __init__(self) -> None:
+        self.folder = Path("/")
 
-    def environment(self, work: Path, more: tuple[Path, ...] = ()) -> dict[str, str]:
+    def environment(self, work: Path, *, more: tuple[Path, ...] = ()) -> dict[str, str]:
         return {"PATH": "/usr/bin:/bin"}
 
 
