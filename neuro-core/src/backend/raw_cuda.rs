@@ -56,6 +56,13 @@ pub(crate) trait RawCuda {
     /// `CUdeviceptr` of the first byte of a span.
     fn address(&self, span: Span) -> u64;
 
+    /// The ordinal of the device whose memory lies there, or which locked the host's that does; `None` where CUDA knows nothing of it, or the
+    /// driver cannot be asked.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`].
+    fn device_at(&self, address: u64) -> Result<Option<u32>, Refusal>;
+
     /// Takes up a stream of somebody else as a queue. The same stream is the same queue; each call is matched by one of
     /// [`close_stream`](Self::close_stream).
     ///
@@ -138,6 +145,24 @@ pub(crate) trait RawCuda {
     /// # Errors
     /// What the driver said.
     fn wait_for_event(&self, stream: usize, event: &HeldEvent) -> Result<(), Refusal>;
+
+    /// Has a stream that is no queue here wait, with all that is submitted to it later; 2 is the default stream of this thread.
+    ///
+    /// # Errors
+    /// What the driver said; [`Refusal::Call`] where the stream is of another device, or being captured.
+    ///
+    /// # Safety
+    /// It is a stream of this device's primary context.
+    unsafe fn order_stream(&self, stream: usize, waits: &[Ticket]) -> Result<(), Refusal>;
+
+    /// An event behind all that was submitted up to now to a stream that is no queue here.
+    ///
+    /// # Errors
+    /// As [`order_stream`](Self::order_stream).
+    ///
+    /// # Safety
+    /// As [`order_stream`](Self::order_stream).
+    unsafe fn mark_stream(&self, stream: usize) -> Result<HeldEvent, Refusal>;
 
     /// In a turn: copies `bytes` bytes from the start of a span to an address of another device, which is not the host's.
     ///

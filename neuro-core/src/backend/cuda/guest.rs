@@ -6,7 +6,8 @@
 use super::CudaDevice;
 use super::driver::Handle;
 use crate::backend::planted::{Omission, omitted};
-use crate::backend::{OWN_QUEUES, QUEUES, Queue, Refusal};
+use crate::backend::raw_cuda::HeldEvent;
+use crate::backend::{OWN_QUEUES, QUEUES, Queue, Refusal, Ticket};
 use crate::sync::global::lock;
 
 impl CudaDevice {
@@ -98,6 +99,43 @@ impl CudaDevice {
         });
         self.line(queue).stream = None;
         marked
+    }
+
+    /// As [`RawCuda::order_stream`](crate::backend::raw_cuda::RawCuda::order_stream).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn order_other(&self, stream: Handle, waits: &[Ticket]) -> Result<(), Refusal> {
+        let _current = self.shared.make_current()?;
+        self.check_stream(stream)?;
+        let events = self.held_events(waits)?;
+        if !events.is_empty() {
+            self.shared.check_capture(stream)?;
+        }
+        events
+            .iter()
+            .try_for_each(|event| self.shared.wait_for_held(stream, event))
+    }
+
+    /// As [`RawCuda::mark_stream`](crate::backend::raw_cuda::RawCuda::mark_stream).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn mark_other(&self, stream: Handle) -> Result<HeldEvent, Refusal> {
+        let _current = self.shared.make_current()?;
+        self.check_stream(stream)?;
+        self.shared.check_capture(stream)?;
+        let event = self.shared.mark(stream)?;
+        Ok(HeldEvent {
+            event: event.handle(),
+            _keeper: event,
+        })
     }
 
     /// # Errors

@@ -141,28 +141,12 @@ impl Line {
     }
 
     /// # Errors
-    /// [`Refusal::Call`] where the stream is one of others, and its work is being captured into a graph: an event recorded there would
-    /// be a part of the graph, and so would be whatever waits for it.
+    /// As [`Shared::check_capture`], where the stream is one of others.
     pub(super) fn check_capture(&self, shared: &Shared) -> Result<(), Refusal> {
-        const CALL: &str = "cuStreamIsCapturing";
-        let (Some(stream), Some(is_capturing)) = (self.stream, shared.driver.stream_is_capturing) else {
-            return Ok(());
-        };
-        if OWN_QUEUES.contains(&self.queue) {
-            return Ok(());
+        match self.stream {
+            Some(stream) if !OWN_QUEUES.contains(&self.queue) => shared.check_capture(stream),
+            _ => Ok(()),
         }
-        let mut status = 0;
-        // SAFETY: a stream of this context, and room for the answer.
-        let code = unsafe { is_capturing(stream, &mut status) };
-        shared.answer(CALL, code)?;
-        if status == 0 {
-            return Ok(());
-        }
-        Err(Refusal::Call {
-            call: CALL,
-            code: 0,
-            meaning: "the stream is being captured into a graph, and work of it cannot be ordered with other work until that ends".to_owned(),
-        })
     }
 
     /// Records an event behind all that was submitted.
@@ -238,5 +222,29 @@ impl Line {
             let over = self.marks.partition_point(|mark| mark.number <= number);
             self.marks.drain(..over);
         }
+    }
+}
+
+impl Shared {
+    /// # Errors
+    /// [`Refusal::Call`] where the work of a stream is being captured into a graph: an event recorded there would be a part of the graph,
+    /// and so would be whatever waits for it.
+    pub(super) fn check_capture(&self, stream: Handle) -> Result<(), Refusal> {
+        const CALL: &str = "cuStreamIsCapturing";
+        let Some(is_capturing) = self.driver.stream_is_capturing else {
+            return Ok(());
+        };
+        let mut status = 0;
+        // SAFETY: a stream of this context, and room for the answer.
+        let code = unsafe { is_capturing(stream, &mut status) };
+        self.answer(CALL, code)?;
+        if status == 0 {
+            return Ok(());
+        }
+        Err(Refusal::Call {
+            call: CALL,
+            code: 0,
+            meaning: "the stream is being captured into a graph, and work of it cannot be ordered with other work until that ends".to_owned(),
+        })
     }
 }

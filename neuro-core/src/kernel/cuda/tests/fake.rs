@@ -145,6 +145,10 @@ impl RawCuda for Fake {
         span.slab.0 << SLAB | span.offset
     }
 
+    fn device_at(&self, _: u64) -> Result<Option<u32>, Refusal> {
+        Ok(Some(0))
+    }
+
     unsafe fn open_stream(&self, _: usize) -> Result<Queue, Refusal> {
         Err(refusal("open_stream", 1, "no streams here"))
     }
@@ -244,6 +248,14 @@ impl RawCuda for Fake {
 
     fn wait_for_event(&self, _: usize, _: &HeldEvent) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    unsafe fn order_stream(&self, _: usize, _: &[Ticket]) -> Result<(), Refusal> {
+        Err(refusal("order_stream", 1, "no streams here"))
+    }
+
+    unsafe fn mark_stream(&self, _: usize) -> Result<HeldEvent, Refusal> {
+        Err(refusal("mark_stream", 1, "no streams here"))
     }
 
     unsafe fn copy_to_peer(&self, _: usize, _: Span, _: (Handles, u64), _: usize) -> Result<(), Refusal> {

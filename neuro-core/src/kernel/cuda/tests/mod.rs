@@ -5,6 +5,7 @@
 mod bounds;
 pub(crate) mod calls;
 mod compiled;
+mod exchange;
 mod fake;
 mod launches;
 mod late;
