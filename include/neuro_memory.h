@@ -98,6 +98,9 @@ struct DLManagedTensorVersioned;
 // `neuro_pool_check`, and when the block leaves the quarantine or its tensor is released (a line on standard error). Slower;
 // red zones count against the limit. In a program built with AddressSanitizer every pool shows its blocks to it without this
 // flag, and reads are found too.
+//
+// In a pool of a device each block becomes an allocation of the driver's own instead, of the bytes asked for, and goes back to it when the work
+// on it is done: so that tools which watch the driver see what is wrong. The variable `NEURO_DEVICE_DEBUG=1` makes all pools of devices so.
 #define NEURO_POOL_DEBUG 2
 
 // Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
