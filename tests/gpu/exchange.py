@@ -184,7 +184,7 @@ def cupy_library() -> Library:
 
 
 def jax_library() -> Library:
-    """JAX, whose arrays are compact, and of 64 bits only where that is switched on."""
+    """JAX, whose arrays are compact and aligned, or it copies; types of 64 bits have to be switched on."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -205,4 +205,4 @@ def jax_library() -> Library:
     def address(array: Any) -> int:
         return int(array.unsafe_buffer_pointer())
 
-    return Library("jax", DTYPES, ("whole", "later rows", "no rows"), make, values, address, strides, jax.dlpack.from_dlpack)
+    return Library("jax", DTYPES, ("whole", "no rows"), make, values, address, strides, jax.dlpack.from_dlpack)
