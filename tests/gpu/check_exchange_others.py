@@ -97,6 +97,7 @@ def torch_both_ways_by_the_array_interface() -> dict[str, str]:
 @check("cuda.core", "cuda")
 def cuda_core_views_ours() -> dict[str, str]:
     from exchange import VIEWS, elements, our_address, ours, sample
+    from interface import memory_view
 
     view_of = memory_view()
     for name, view in VIEWS.items():
@@ -114,6 +115,7 @@ def cuda_core_views_ours() -> dict[str, str]:
 
 @check("cuda.core", "cuda")
 def cuda_core_stream_in_order() -> dict[str, str]:
+    from interface import core, memory_view
     from slow import fresh, in_order, our_copy
 
     import neuro_memory as nm
@@ -215,24 +217,6 @@ def what_may_only_be_read() -> dict[str, str]:
     except Exception as error:
         return {"detail": f"JAX: {type(error).__name__}: {str(error)[:150]}"}
     return {"detail": "JAX takes the versioned form"}
-
-
-def core() -> Any:
-    """cuda.core, where its version has it."""
-    import cuda.core
-
-    if hasattr(cuda.core, "Device"):
-        return cuda.core
-    from cuda.core import experimental
-
-    return experimental
-
-
-def memory_view() -> Any:
-    """StridedMemoryView."""
-    import importlib
-
-    return importlib.import_module(core().__name__ + ".utils").StridedMemoryView
 
 
 def copy_on(source: int, target: Any, stream: Any) -> None:

@@ -13,7 +13,6 @@ def pinned_pool() -> Any:
     import neuro_memory as nm
 
     pool = nm.MemoryPool(1 << 30, gpu_support=True)
-    pool.zeros(1)
     if not ON_HOST and DEVICE not in pool.gpu_support:
         raise AssertionError(f"a pool with GPU support names {pool.gpu_support}, not {DEVICE}: {pool.gpu_support_reason}")
     return pool

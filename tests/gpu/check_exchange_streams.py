@@ -8,8 +8,10 @@ from lines import check, main
 
 
 def read(torch_tensor: Any) -> Any:
-    """What is in a tensor of torch, behind its stream."""
-    return lambda: torch_tensor.cpu().tolist()
+    """What is in a tensor of torch when all is done, whatever stream is current then."""
+    import torch
+
+    return lambda: (torch.cuda.synchronize(), torch_tensor.cpu().tolist())[1]
 
 
 def to_torch(stream: Any, **options: Any) -> Any:

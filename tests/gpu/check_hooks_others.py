@@ -163,12 +163,12 @@ def rmms_buffers_lie_in_the_pool() -> dict[str, str]:
 def cuda_cores_buffers_lie_in_the_pool() -> dict[str, str]:
     import gc
 
-    import cuda.core
+    from interface import core
 
     import neuro_memory as nm
 
     pool = our_pool()
-    device = cuda.core.Device(0)
+    device = core().Device(0)
     device.set_current()
     stream = device.create_stream()
     resource = nm.hooks.cuda_core.resource(pool)
