@@ -113,33 +113,6 @@ def cuda_core_views_ours() -> dict[str, str]:
     return {"detail": ", ".join(VIEWS)}
 
 
-@check("cuda.core", "cuda")
-def cuda_core_stream_in_order() -> dict[str, str]:
-    from interface import core, memory_view
-    from slow import fresh, in_order, our_copy
-
-    import neuro_memory as nm
-
-    device = core().Device(0)
-    device.set_current()
-    stream = device.create_stream()
-    ours_of_it = nm.cuda.Stream(DEVICE, stream)
-    view_of = memory_view()
-    source, middles, targets = fresh(1.0), [fresh(0.0) for _ in range(2)], [fresh(0.0) for _ in range(2)]
-
-    def program(seconds: float) -> Any:
-        from exchange import our_values
-
-        middle, target = middles[bool(seconds)], targets[bool(seconds)]
-        our_copy(source, middle, seconds)
-        # From here on their stream is behind our kernel; what it does is not told to us, so that nothing else orders it.
-        seen = view_of(middle, stream_ptr=int(stream.handle))
-        copy_on(seen.ptr, target, ours_of_it)
-        return lambda: our_values(target).tolist()
-
-    return {"detail": in_order(program)}
-
-
 @check("cuda", limit=20)
 def what_the_array_interface_says() -> None:
     from exchange import VIEWS, live_blocks, our_address, ours, sample
@@ -217,20 +190,6 @@ def what_may_only_be_read() -> dict[str, str]:
     except Exception as error:
         return {"detail": f"JAX: {type(error).__name__}: {str(error)[:150]}"}
     return {"detail": "JAX takes the versioned form"}
-
-
-def copy_on(source: int, target: Any, stream: Any) -> None:
-    """Copies by the driver on a stream; we are told of the target only."""
-    import ctypes
-
-    driver = ctypes.CDLL("libcuda.so.1")
-    stream.wait_for(target, write=True)
-    import neuro_memory as nm
-
-    to = ctypes.c_uint64(nm.cuda.pointer(target))
-    status = driver.cuMemcpyDtoDAsync_v2(to, ctypes.c_uint64(source), ctypes.c_size_t(target.nbytes), ctypes.c_void_p(stream.ptr))
-    assert status == 0, f"cuMemcpyDtoDAsync: {status}"
-    stream.record(target, write=True)
 
 
 if __name__ == "__main__":

@@ -229,5 +229,38 @@ def numba_waits_for_our_kernel() -> dict[str, str]:
     return {"detail": in_order(program, waits=True)}
 
 
+@check("cuda.core", "cuda")
+def cuda_core_waits_for_our_kernel() -> dict[str, str]:
+    """A view of ours on a stream of cuda.core, on which the driver copies then."""
+    import ctypes
+
+    from exchange import our_values
+    from interface import core, memory_view
+    from slow import fresh, in_order, our_copy
+
+    import neuro_memory as nm
+
+    driver = ctypes.CDLL("libcuda.so.1")
+    device = core().Device(0)
+    device.set_current()
+    theirs = device.create_stream()
+    stream = nm.cuda.Stream("cuda:0", theirs)
+    view_of = memory_view()
+    source, middles, targets = fresh(1.0), [fresh(0.0) for _ in range(2)], [fresh(0.0) for _ in range(2)]
+
+    def program(seconds: float) -> Any:
+        middle, target = middles[bool(seconds)], targets[bool(seconds)]
+        our_copy(source, middle, seconds)
+        seen = view_of(middle, stream_ptr=stream.ptr)  # the stream is behind our kernel from here on
+        stream.wait_for(target, write=True)
+        to, size = ctypes.c_uint64(nm.cuda.pointer(target)), ctypes.c_size_t(target.nbytes)
+        status = driver.cuMemcpyDtoDAsync_v2(to, ctypes.c_uint64(seen.ptr), size, ctypes.c_void_p(stream.ptr))
+        assert status == 0, f"cuMemcpyDtoDAsync: {status}"
+        stream.record(target, write=True)
+        return lambda: our_values(target).tolist()
+
+    return {"detail": in_order(program)}
+
+
 if __name__ == "__main__":
     main()
