@@ -177,14 +177,16 @@ def test_what_is_refused(driver, stream):
         with pytest.raises(BufferError, match=str(device[1]) if device[0] == 2 else str(device[0])):
             nm.from_dlpack(producer.capsule())
         assert producer.freed == 0
-    readonly = nm.from_dlpack(Producer(device=(2, 0), data=nm.cuda.pointer(tensor)).capsule())
+    producer = Producer(device=(2, 0), data=nm.cuda.pointer(tensor))
+    readonly = nm.from_dlpack(producer.capsule())
     assert readonly.readonly
     with pytest.raises(BufferError, match="read-only"):
         readonly.__dlpack__()
     consumer = Consumer(readonly.__dlpack__(max_version=(1, 0)))
     assert consumer.managed.contents.flags == 1
     consumer.close()
-    assert values(tensor) == list(range(COUNT))
+    del readonly
+    assert (producer.freed, values(tensor)) == (1, list(range(COUNT)))
 
 
 def test_to_the_host_and_copies():
@@ -301,9 +303,9 @@ def test_others_by_the_array_interface(driver, stream):
     assert values(tensor) == [4] * COUNT
     half = nm.asarray(Shown(data=(theirs.address, True), shape=(COUNT // 2,), strides=(8,)))
     assert half.readonly and values(half) == [4] * (COUNT // 2)
-    base = 0
+    base = sys.getrefcount(shown)
     for wrong, said in (
-        ({"data": (theirs.address, False), "mask": shown}, "mask"),
+        ({"data": (theirs.address, False), "mask": object()}, "mask"),
         ({"data": (theirs.address, False), "strides": (3,)}, "whole elements"),
         ({"data": (theirs.address, False), "strides": (4, 4)}, "strides"),
         ({"data": (theirs.address, False), "stream": 0}, "stream"),
@@ -312,7 +314,6 @@ def test_others_by_the_array_interface(driver, stream):
         ({}, "data"),
         ({"data": (4096 * 7, False)}, "no memory that CUDA knows"),
     ):
-        base = sys.getrefcount(shown)
         with pytest.raises(BufferError, match=said):
             nm.from_dlpack(Shown(**wrong))
     with pytest.raises(TypeError):
@@ -411,9 +412,10 @@ import test_cuda_dlpack as here
 import neuro_memory as nm
 tensor = nm.zeros(1000, "int32", device="cuda:0")
 kept = here.Consumer(tensor.__dlpack__())
-back = nm.from_dlpack(here.Producer(device=(2, 0), shape=(4,), dtype=(0, 32, 1), data=kept.tensor.data).capsule())
+producer = here.Producer(device=(2, 0), shape=(4,), dtype=(0, 32, 1), data=kept.tensor.data)
+back = nm.from_dlpack(producer.capsule())
 shown = nm.asarray(here.Shown(data=(kept.tensor.data, False), shape=(4,)))
-sys.loose = [tensor, kept, back, shown]
+sys.loose = [tensor, kept, producer, back, shown]
 print("done")
 """
 
