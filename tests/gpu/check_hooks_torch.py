@@ -18,6 +18,14 @@ hooked()
 torch._C._cuda_getAllocator().set_record_stream_fn(0)
 print(side_stream())
 """
+BEGIN = "import sys, torch\nimport neuro_memory as nm\nnm.hooks.torch.install(nm.MemoryPool(device='cuda:0'))\n"
+LATE = """
+import torch
+torch.ones(1, device="cuda")
+import neuro_memory as nm
+try: nm.hooks.torch.install(nm.MemoryPool(device="cuda:0"))
+except RuntimeError as error: print("refused:", error)
+"""
 ENDS = {
     "tensors alive": "x = torch.ones(1000, device='cuda') @ torch.ones(1000, device='cuda')",
     "work under way": "x = torch.ones(1000, device='cuda'); torch.cuda._sleep(100_000_000); x.add_(1)",
@@ -205,28 +213,19 @@ def what_such_an_allocator_has_not_is_refused() -> dict[str, str]:
     return {"detail": "; ".join(said)}
 
 
-@check("torch", "cuda", limit=60)
-def the_hook_comes_before_torch_begins() -> dict[str, str]:
-    late = "import torch; torch.ones(1, device='cuda'); import neuro_memory as nm\n"
-    late += "try: nm.hooks.torch.install(nm.MemoryPool(device='cuda:0'))\nexcept RuntimeError as error: print('refused:', error)"
-    done = python("-c", late)
-    assert done.returncode == 0 and "refused:" in done.stdout, (done.stdout, done.stderr[-1000:])
-    return {"detail": done.stdout.strip()[:300]}
-
-
-@check("torch", "cuda", limit=60)
-def a_hooked_process_ends_well() -> dict[str, str]:
+@check("torch", "cuda", limit=90)
+def how_a_hooked_process_begins_and_ends() -> dict[str, str]:
     from concurrent.futures import ThreadPoolExecutor
 
-    def end(item: tuple[str, str]) -> None:
-        name, program = item
-        begin = "import sys, torch\nimport neuro_memory as nm\nnm.hooks.torch.install(nm.MemoryPool(device='cuda:0'))\n"
-        done = python("-W", "ignore", "-c", begin + program)
-        assert (done.returncode, done.stderr) == (0, ""), f"{name}: status {done.returncode}, and on stderr: {done.stderr[-1500:]}"
-
-    with ThreadPoolExecutor(4) as workers:
-        list(workers.map(end, ENDS.items()))
-    return {"detail": ", ".join(ENDS)}
+    with ThreadPoolExecutor(3) as workers:
+        late = workers.submit(python, "-W", "ignore", "-c", LATE)
+        ends = {name: workers.submit(python, "-W", "ignore", "-c", BEGIN + program) for name, program in ENDS.items()}
+    for name, done in ends.items():
+        status, words = done.result().returncode, done.result().stderr
+        assert (status, words) == (0, ""), f"{name}: status {status}, and on stderr: {words[-1500:]}"
+    said = late.result().stdout
+    assert late.result().returncode == 0 and "refused:" in said, (said, late.result().stderr[-1500:])
+    return {"detail": f"{', '.join(ENDS)}; after torch began: {said.strip()[:300]}"}
 
 
 if __name__ == "__main__":

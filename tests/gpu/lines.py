@@ -92,7 +92,7 @@ def need(what: str) -> Any:
         module = importlib.import_module(MODULES[what])
     except ImportError as wrong:
         raise Skip(f"{what} cannot be imported: {_first_line(wrong)}") from None
-    except RuntimeError as wrong:  # a framework that looks for its device when imported
+    except Exception as wrong:  # a framework that looks for its device, or for versions of others, when imported
         raise Skip(f"{what} does not start here: {_first_line(wrong)}") from None
     if not ON_HOST:
         _need_its_device(what, module)
@@ -114,14 +114,18 @@ def _need_device(what: str) -> None:
 
 
 def _need_its_device(what: str, module: Any) -> None:
-    """Skip for a framework that was built without CUDA: our device is there, theirs is not."""
-    if what == "torch" and not module.cuda.is_available():
-        raise Skip(f"torch {module.__version__} finds no CUDA device")
-    if what == "jax":
-        try:
+    """Skip for a framework without CUDA, or with another driver's: our device is there, theirs is not. None begins to use it by that."""
+    try:
+        if what == "torch" and not module.cuda.is_available():
+            raise Skip(f"torch {module.__version__} finds no CUDA device")
+        if what == "cupy":
+            module.cuda.runtime.getDeviceCount()
+        if what == "jax":
             module.devices("cuda")
-        except RuntimeError as wrong:
-            raise Skip(f"jax {module.__version__} finds no CUDA device: {_first_line(wrong)}") from None
+        if what == "rmm":
+            module.mr.available_device_memory()
+    except RuntimeError as wrong:
+        raise Skip(f"{what} {module.__version__} finds no CUDA device: {_first_line(wrong)}") from None
 
 
 def python(*arguments: str, limit: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
