@@ -49,7 +49,7 @@ def whoever_lets_go_first() -> None:
 
     import numpy as np
     import torch
-    from exchange import live_blocks, our_values, ours, sample
+    from exchange import all_back, live_blocks, our_values, ours, sample
 
     import neuro_memory as nm
 
@@ -65,7 +65,7 @@ def whoever_lets_go_first() -> None:
     del part
     assert np.array_equal(our_values(again), values[1:])
     del again
-    assert live_blocks() == before, "the last has let go, and the block is live"
+    all_back(before)
     # The other way: the owner is dropped under the one that borrows, with others taking memory at once.
     theirs = torch.from_numpy(values).clone().to(DEVICE)
     mine = nm.from_dlpack(theirs)
@@ -73,7 +73,7 @@ def whoever_lets_go_first() -> None:
     others = [torch.full((4, 6), -1.0, device=DEVICE) for _ in range(50)]
     assert np.array_equal(our_values(mine), values), "torch gave its memory to another tensor while we had it"
     del mine, others
-    assert live_blocks() == before
+    all_back(before)
 
 
 @check("torch", "device")
@@ -82,7 +82,7 @@ def let_go_on_other_threads_and_by_the_collector() -> None:
     import threading
 
     import torch
-    from exchange import live_blocks, ours, sample
+    from exchange import all_back, live_blocks, ours, sample
 
     import neuro_memory as nm
 
@@ -120,7 +120,7 @@ def let_go_on_other_threads_and_by_the_collector() -> None:
     last = threading.Thread(target=let_go)
     last.start()
     last.join()
-    assert live_blocks() == before, f"{live_blocks() - before} blocks of {held} are left"
+    all_back(before)
 
 
 @check("torch", "cuda")

@@ -4,6 +4,8 @@ What is compared of a tensor is its address, its shape, its strides, and its val
 without a name in NumPy are compared as bits.
 """
 
+import gc
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -134,6 +136,16 @@ def we_take_theirs(library: Library, take: Callable[[Any], nm.Tensor] = nm.from_
 def live_blocks() -> int:
     """Of all pools of this process."""
     return nm.stats().live_blocks
+
+
+def all_back(before: int) -> None:
+    """No more blocks live than there were. Who lent us memory gets it back when the work that we did there is known to be done."""
+    end = time.monotonic() + 5
+    while live_blocks() != before and time.monotonic() < end:
+        gc.collect()
+        if not ON_HOST:
+            ours(np.zeros(1, "float32")).to("cpu")  # it waits for its copy, and looks what else is done
+    assert live_blocks() == before, f"{live_blocks() - before} blocks more are live than before"
 
 
 def refused(call: Callable[[], object], words: str = "") -> str:
