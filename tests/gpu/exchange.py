@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from interface import take
 from lines import DEVICE, ON_HOST
 
 import neuro_memory as nm
@@ -116,19 +117,19 @@ def they_take_ours(library: Library) -> dict[str, str]:
     return {"detail": f"{len(library.dtypes)} types, {len(library.views)} views, no copy"}
 
 
-def we_take_theirs(library: Library, take: Callable[[Any], nm.Tensor] = nm.from_dlpack) -> dict[str, str]:
+def we_take_theirs(library: Library, way: Callable[[Any], nm.Tensor] = nm.from_dlpack) -> dict[str, str]:
     """The same the other way."""
     for dtype in library.dtypes:
         values = sample(dtype)
         other = library.make(values, dtype)
-        mine = take(other)
+        mine = way(other)
         assert (mine.dtype, mine.device) == (dtype, DEVICE), f"{dtype} from {library.name} is {mine.dtype} on {mine.device}"
         same(mine, other, library, values, f"{dtype} from {library.name}")
     values = sample("float32")
     for view in library.views:
         shown = VIEWS[view](library.make(values, "float32"))
-        same(take(shown), shown, library, VIEWS[view](values), f"{view} from {library.name}")
-    kept = take(library.make(values, "float32"))
+        same(way(shown), shown, library, VIEWS[view](values), f"{view} from {library.name}")
+    kept = way(library.make(values, "float32"))
     assert np.array_equal(our_values(kept), values), f"the values changed when {library.name}'s tensor was dropped"
     return {"detail": f"{len(library.dtypes)} types, {len(library.views)} views, no copy"}
 
@@ -143,8 +144,10 @@ def all_back(before: int) -> None:
     end = time.monotonic() + 5
     while live_blocks() != before and time.monotonic() < end:
         gc.collect()
-        if not ON_HOST:
-            ours(np.zeros(1, "float32")).to("cpu")  # it waits for its copy, and looks what else is done
+        if not ON_HOST:  # it looks what is done when it waits for something, and when it is lent something
+            other = ours(np.zeros(1, "float32"))
+            other.synchronize()
+            take(other)
     assert live_blocks() == before, f"{live_blocks() - before} blocks more are live than before"
 
 
