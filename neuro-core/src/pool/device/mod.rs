@@ -12,7 +12,7 @@
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`: memory
 //!   that others share; `peer.rs`: copies from device to device; `theirs.rs`: streams of
-//!   others that use blocks; `ask.rs`: what else a pool is asked, and all pools together.
+//!   others that use blocks; `hook/`: a pool as somebody else's allocator; `ask.rs`: what else a pool is asked, and all pools together.
 //!
 //! Lock order: a domain, all pools of the host; a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -28,6 +28,7 @@ mod expand;
 mod expand_tests;
 mod face;
 mod handle;
+mod hook;
 mod import;
 mod lane;
 mod peer;
@@ -65,6 +66,7 @@ pub(crate) use self::engines::{Lent, lend};
 pub(crate) use self::engines::{engine_of, import_refused, may_enter, page_locker};
 pub(crate) use self::face::Face;
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
+pub use self::hook::{Hook, HookSlot, Keeper, OnFailure, SLOTS, SlotUse, refused_frees};
 pub(crate) use self::import::{
     Import, Table as ImportTable, bytes_of as imported_bytes, finish as finish_imports, is_any as is_imported,
     lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
