@@ -10,7 +10,7 @@ use neuro_core::cuda::{HookSlot, OnFailure};
 use crate::cuda_hook::{check_device, say_unless_gone};
 use crate::guard;
 use crate::pool::{neuro_pool_t, pool_or_default};
-use crate::status::{Failure, NEURO_OUT_OF_MEMORY, neuro_last_error, neuro_last_status, neuro_status_t};
+use crate::status::{Failure, NEURO_OK, NEURO_OUT_OF_MEMORY, neuro_last_error, neuro_last_status, neuro_status_t};
 use crate::throw::throw;
 
 /// A failed allocation is NULL: for an allocator of a `torch.cuda.MemPool`, whose caller looks, and asks again when it has freed what it had cached.
@@ -141,7 +141,7 @@ unsafe fn allocate(number: usize, bytes: usize, device: i32, cu_stream: *mut c_v
         let address = guard::value(0, take);
         Ok((std::ptr::with_exposed_provenance_mut::<c_void>(address as usize), on_failure))
     };
-    let (block, on_failure) = guard::value((std::ptr::null_mut(), OnFailure::Throw), take);
+    let (block, on_failure) = guard::value((std::ptr::null_mut(), OnFailure::Null), take);
     if block.is_null() && bytes > 0 {
         match on_failure {
             OnFailure::Throw => throw_or_say(),
@@ -167,19 +167,26 @@ unsafe fn free(number: usize, pointer: *mut c_void, cu_stream: *mut c_void) {
 /// # Safety
 /// As [`allocate`].
 unsafe fn record_stream(number: usize, pointer: *mut c_void, cu_stream: *mut c_void) {
-    let recorded = guard::status(|| {
+    let record = || {
         let slot = HookSlot::enter(number)?;
         // SAFETY: forwarded condition.
-        Ok(unsafe { slot.record_stream(pointer.expose_provenance() as u64, cu_stream.addr(), || None) }?)
-    });
-    if recorded != crate::status::NEURO_OK {
-        throw_or_say();
+        let record = || Ok(unsafe { slot.record_stream(pointer.expose_provenance() as u64, cu_stream.addr(), || None) }?);
+        let recorded = guard::status(record);
+        Ok((recorded != NEURO_OK).then(|| slot.on_failure()))
+    };
+    match guard::value(Some(OnFailure::Null), record) {
+        None => {}
+        Some(OnFailure::Throw) => throw_or_say(),
+        Some(OnFailure::Null) => guard::say_last_error(),
     }
 }
 
 fn empty_cache(number: usize) {
     let emptied = guard::status(|| {
-        HookSlot::enter(number)?.pool().trim(0);
+        let slot = HookSlot::enter(number)?;
+        // A stream of which nobody has asked for its end is asked by the first, and has answered by the second.
+        slot.pool().trim(0);
+        slot.pool().trim(0);
         Ok(())
     });
     say_unless_gone(emptied);

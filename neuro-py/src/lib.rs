@@ -16,6 +16,7 @@ mod capsule;
 #[deny(unsafe_code)]
 mod create;
 mod cuda;
+mod cuda_hook;
 mod cuda_kernel;
 #[deny(unsafe_code)]
 mod devices;
@@ -66,6 +67,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     buffer::register(module)?;
     capsule::register(module)?;
     cuda::register(module)?;
+    cuda_hook::register(module)?;
     cuda_kernel::register(module)?;
     devices::register(module)?;
     dlpack::register(module)?;
