@@ -183,7 +183,9 @@ pub(crate) fn check_device(op: &'static str, hook: &Hook, device: i32) -> Result
     if u32::try_from(device).is_ok_and(|device| there == Device::Cuda(device)) {
         return Ok(());
     }
-    let what = format_args!("the hook's pool is of {there}, and memory of cuda:{device} was asked for; make a pool of that, and hook it");
+    let what = format_args!(
+        "the hook's pool is of {there}, and memory of cuda:{device} was asked for; make a pool of that, and hook it"
+    );
     Err(Failure::argument(op, what))
 }
 

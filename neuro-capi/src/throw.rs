@@ -30,16 +30,21 @@ impl Cpp {
             unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) }
         });
         let handles = loaded.into_iter().filter(|handle| !handle.is_null());
-        let find = |handle| Self::of(|name| {
-            // SAFETY: an open handle, or the process itself; the name ends in NUL.
-            let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
-            (!address.is_null()).then_some(address)
-        });
+        let find = |handle| {
+            Self::of(|name| {
+                // SAFETY: an open handle, or the process itself; the name ends in NUL.
+                let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
+                (!address.is_null()).then_some(address)
+            })
+        };
         handles.chain([libc::RTLD_DEFAULT]).find_map(find)
     }
 
     fn of(address_of: impl Fn(&CStr) -> Option<*mut c_void>) -> Option<Self> {
-        let (allocate, construct) = (address_of(c"__cxa_allocate_exception")?, address_of(c"_ZNSt13runtime_errorC1EPKc")?);
+        let (allocate, construct) = (
+            address_of(c"__cxa_allocate_exception")?,
+            address_of(c"_ZNSt13runtime_errorC1EPKc")?,
+        );
         let throw = address_of(c"__cxa_throw")?;
         // SAFETY: the functions of these names have these types, by the C++ ABI of this platform.
         unsafe {

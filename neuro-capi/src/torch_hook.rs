@@ -139,7 +139,10 @@ unsafe fn allocate(number: usize, bytes: usize, device: i32, cu_stream: *mut c_v
             Ok(unsafe { slot.allocate(bytes, Some(cu_stream.addr()), || None) }?)
         };
         let address = guard::value(0, take);
-        Ok((std::ptr::with_exposed_provenance_mut::<c_void>(address as usize), on_failure))
+        Ok((
+            std::ptr::with_exposed_provenance_mut::<c_void>(address as usize),
+            on_failure,
+        ))
     };
     let (block, on_failure) = guard::value((std::ptr::null_mut(), OnFailure::Null), take);
     if block.is_null() && bytes > 0 {
@@ -170,7 +173,8 @@ unsafe fn record_stream(number: usize, pointer: *mut c_void, cu_stream: *mut c_v
     let record = || {
         let slot = HookSlot::enter(number)?;
         // SAFETY: forwarded condition.
-        let record = || Ok(unsafe { slot.record_stream(pointer.expose_provenance() as u64, cu_stream.addr(), || None) }?);
+        let record =
+            || Ok(unsafe { slot.record_stream(pointer.expose_provenance() as u64, cu_stream.addr(), || None) }?);
         let recorded = guard::status(record);
         Ok((recorded != NEURO_OK).then(|| slot.on_failure()))
     };

@@ -60,13 +60,7 @@ impl PyHook {
 
     /// Frees on a stream (None: the one it was allocated on).
     #[pyo3(signature = (ptr, stream=None, owner=None), text_signature = "($self, ptr, stream=None, owner=None)")]
-    fn free(
-        &self,
-        py: Python<'_>,
-        ptr: u64,
-        stream: Option<usize>,
-        mut owner: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
+    fn free(&self, py: Python<'_>, ptr: u64, stream: Option<usize>, mut owner: Option<Py<PyAny>>) -> PyResult<()> {
         // SAFETY: as in `allocate`; whoever frees submits no more work on it.
         py.detach(|| unsafe { self.0.free(ptr, stream, || keep(&mut owner)) })
             .map_err(raise)
@@ -74,19 +68,14 @@ impl PyHook {
 
     /// A block is used on another stream, too, until it is freed.
     #[pyo3(signature = (ptr, stream, owner=None), text_signature = "($self, ptr, stream, owner=None)")]
-    fn record_stream(
-        &self,
-        py: Python<'_>,
-        ptr: u64,
-        stream: usize,
-        mut owner: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
+    fn record_stream(&self, py: Python<'_>, ptr: u64, stream: usize, mut owner: Option<Py<PyAny>>) -> PyResult<()> {
         // SAFETY: as in `allocate`.
         py.detach(|| unsafe { self.0.record_stream(ptr, stream, || keep(&mut owner)) })
             .map_err(raise)
     }
 
     /// Lets go of a stream and of who keeps it.
+    #[pyo3(signature = (stream), text_signature = "($self, stream)")]
     fn forget_stream(&self, stream: usize) {
         self.0.forget_stream(stream);
     }

@@ -196,6 +196,7 @@ impl RawCuda for CudaDevice {
 
     unsafe fn check_capture(&self, stream: usize) -> Result<(), Refusal> {
         let _inside = self.shared.health.check()?;
+        let _current = self.shared.make_current()?;
         self.shared.check_capture(stream)
     }
 

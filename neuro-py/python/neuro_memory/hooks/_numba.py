@@ -42,8 +42,7 @@ class NumbaHook:
             if self._installed is pool:
                 return pool
             devices = framework("numba", "numba.cuda.cudadrv.devices", "numba-cuda")
-            seen = vars(devices.gpus).get("lst", ())
-            if any(getattr(gpu, "primary_context", None) is not None for gpu in seen):
+            if any(getattr(gpu, "primary_context", None) is not None for gpu in devices.gpus):
                 raise RuntimeError(
                     "hooks.numba.install: Numba uses a device already, and keeps the memory manager that it has there; call this before"
                 )

@@ -5,6 +5,7 @@
 pub(crate) mod calls;
 mod compiled;
 mod fake;
+mod hooks;
 mod launches;
 pub(crate) mod machine;
 mod program;

@@ -79,7 +79,9 @@ impl HookSlot {
         }
         let number = free.ok_or_else(|| Error::Unavailable {
             what: "one more hook of PyTorch".to_owned(),
-            reason: format!("{SLOTS} pools are bound, which is the most; let go of one, and free what was allocated from it"),
+            reason: format!(
+                "{SLOTS} pools are bound, which is the most; let go of one, and free what was allocated from it"
+            ),
         })?;
         *write(number) = Some(Bound {
             hook: Arc::new(hook),

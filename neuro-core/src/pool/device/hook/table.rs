@@ -62,7 +62,7 @@ impl Handed {
             None => self.block.note_use(self.on.theirs().so_far()?, Access::Write),
             Some(last) => self.block.note_use(last.theirs().so_far()?, Access::Read),
         }
-        for other in &self.others {
+        for other in self.others.iter().filter(|_| !omitted(Omission::NoteOther)) {
             self.block.note_use(other.theirs().so_far()?, Access::Read);
         }
         Ok(())
