@@ -187,10 +187,7 @@ unsafe fn record_stream(number: usize, pointer: *mut c_void, cu_stream: *mut c_v
 
 fn empty_cache(number: usize) {
     let emptied = guard::status(|| {
-        let slot = HookSlot::enter(number)?;
-        // A stream of which nobody has asked for its end is asked by the first, and has answered by the second.
-        slot.pool().trim(0);
-        slot.pool().trim(0);
+        HookSlot::enter(number)?.trim();
         Ok(())
     });
     say_unless_gone(emptied);

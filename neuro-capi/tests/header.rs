@@ -82,7 +82,7 @@ fn numbered() -> String {
 // free: of whatever address; one that is no live block is refused, with a line on standard error. Size and device are not looked at.
 // record_stream (for set_record_stream_fn): the block is used on that stream, too, until it is freed. A failure throws where that was asked
 // for, and is a line on standard error else; the memory is never handed out again then.
-// empty_cache (for set_reset_fn): gives unused memory of the pool back to the device.
+// empty_cache (for set_reset_fn): waits for the streams that it knows, and gives unused memory of the pool back to the device.
 // Caller: a stream is a cudaStream_t of the device's primary context, or NULL, and stays until what was allocated on it is freed and the number is bound
 // no more, as those do that PyTorch makes itself.
 #ifdef __cplusplus

@@ -197,7 +197,7 @@ static void a_hook_of_the_programs_own(void) {
 }
 
 /* Random programs, by two threads, on more streams than the library has places for. */
-enum { STREAMS = 8, BLOCKS = 24, STEPS = 1500 };
+enum { STREAMS = 8, BLOCKS = 24, STEPS = 800 };
 
 typedef struct {
     torch_t torch;
@@ -227,7 +227,7 @@ static void *work(void *argument) {
     cu.set_context(handles.context);
     held_t held[BLOCKS];
     memset(held, 0, sizeof held);
-    int steps = getenv("NM_UNDER_VALGRIND") ? STEPS / 5 : STEPS;
+    int steps = getenv("NM_UNDER_VALGRIND") ? STEPS / 10 : STEPS;
     for (int step = 0; step < steps && !worker->wrong; step++) {
         held_t *at = &held[next(worker, BLOCKS)];
         if (at->block == NULL) {

@@ -353,37 +353,16 @@ def import_fd(
 ) -> Tensor: ...
 def shutdown() -> None: ...
 def empty(
-    shape: _Shape,
-    dtype: _DType = "float32",
-    *,
-    alignment: int | None = None,
-    device: str | None = "cpu",
-    pool: MemoryPool | None = None,
+    shape: _Shape, dtype: _DType = "float32", *, alignment: int | None = None, device: str | None = "cpu", pool: MemoryPool | None = None
 ) -> Tensor: ...
 def zeros(
-    shape: _Shape,
-    dtype: _DType = "float32",
-    *,
-    alignment: int | None = None,
-    device: str | None = "cpu",
-    pool: MemoryPool | None = None,
+    shape: _Shape, dtype: _DType = "float32", *, alignment: int | None = None, device: str | None = "cpu", pool: MemoryPool | None = None
 ) -> Tensor: ...
 def ones(
-    shape: _Shape,
-    dtype: _DType = "float32",
-    *,
-    alignment: int | None = None,
-    device: str | None = "cpu",
-    pool: MemoryPool | None = None,
+    shape: _Shape, dtype: _DType = "float32", *, alignment: int | None = None, device: str | None = "cpu", pool: MemoryPool | None = None
 ) -> Tensor: ...
 def full(
-    shape: _Shape,
-    value: _Number,
-    dtype: _DType = "float32",
-    *,
-    alignment: int | None = None,
-    device: str | None = "cpu",
-    pool: MemoryPool | None = None,
+    shape: _Shape, value: _Number, dtype: _DType = "float32", *, alignment: int | None = None, device: str | None = "cpu", pool: MemoryPool | None = None
 ) -> Tensor: ...
 def asarray(object: _Exchangeable, *, copy: bool | None = None) -> Tensor: ...
 def from_buffer(object: Buffer, dtype: _DType = None, shape: _Shape | None = None) -> Tensor: ...

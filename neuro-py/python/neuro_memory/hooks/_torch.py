@@ -91,7 +91,7 @@ class TorchHook:
     def install(self, pool: MemoryPool | None = None) -> MemoryPool:
         """Put every CUDA tensor of the process into ``pool``, of all threads, each as a block of its own. There is no way back.
 
-        ``torch.cuda.empty_cache()`` trims the pool. Where it is full, PyTorch raises ``RuntimeError`` with the pool's own words. Graphs
+        ``torch.cuda.empty_cache()`` waits for the streams, and trims the pool. Where it is full, PyTorch raises ``RuntimeError`` with the pool's own words. Graphs
         (``torch.cuda.graph``) and ``torch.cuda.MemPool`` are refused, and PyTorch has no figures of such memory: see ``pool.stats()``. Tensors on
         other devices than the pool's are refused.
         """

@@ -323,6 +323,24 @@ fn streams_are_kept_as_long_as_they_may_be_used() {
     assert_eq!(bed.end(), Vec::<String>::new());
 }
 
+#[test]
+fn trim_waits_for_the_streams_that_are_known() {
+    for seed in 1..10 {
+        let bed = Bed::new(seed, 7);
+        let hook = Hook::new(&bed.pool).unwrap();
+        for &stream in &bed.streams {
+            let block = take(&hook, Some(stream)).unwrap();
+            bed.fill(stream, block, 1);
+            give(&hook, block, None).unwrap();
+        }
+        let committed = bed.pool.stats().committed_bytes;
+        assert!(committed > 0);
+        assert_eq!((hook.trim(), bed.pool.stats().committed_bytes), (committed, 0));
+        drop(hook);
+        assert_eq!(bed.end(), Vec::<String>::new());
+    }
+}
+
 /// Each call of the driver fails once: nothing is lost, and nothing is out of order.
 #[test]
 fn nothing_is_lost_when_a_call_fails() {

@@ -207,6 +207,17 @@ impl Hook {
         }
     }
 
+    /// Waits until the streams that it knows have done what they have by now, and gives what is empty then back to the device: bytes.
+    pub fn trim(&self) -> usize {
+        let Ok(pool) = self.pool_of_device() else { return 0 };
+        self.end_those_left();
+        let streams = lock(&self.streams).all();
+        // What is used by one whose end cannot be told stays.
+        let ends: Vec<Ticket> = streams.iter().filter_map(|on| on.theirs().so_far().ok()).collect();
+        let _ = pool.engine().wait(&ends);
+        self.pool.trim(0)
+    }
+
     /// Whether no block of it is live, or waits to be freed.
     fn is_unused(&self) -> bool {
         self.live_blocks() == 0 && !self.any_left.load(Ordering::Acquire)

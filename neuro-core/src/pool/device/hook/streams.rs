@@ -100,6 +100,10 @@ impl Streams {
         (opened, gone)
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Opened>> {
+        self.0.clone()
+    }
+
     pub(super) fn forget(&mut self, raw: usize) -> Option<Arc<Opened>> {
         let at = self.0.iter().position(|opened| opened.is(raw))?;
         Some(self.0.remove(at))
