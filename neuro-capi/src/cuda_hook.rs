@@ -50,8 +50,7 @@ pub extern "C" fn neuro_cuda_hook_release(hook: *mut neuro_cuda_hook_t) -> neuro
 }
 
 /// Memory of at least `bytes` bytes, aligned to 256, to be used on `cu_stream` from now on: its `CUdeviceptr`. 0 bytes are 0, of which nothing
-/// has to be freed. `NEURO_DRIVER` where the stream is none of the device, is captured into a graph, or is the default stream of a thread (2), whose name
-/// means another one on each.
+/// has to be freed. `NEURO_DRIVER` where the stream is none of the device, or is captured into a graph.
 ///
 /// # Safety
 /// `cu_stream` is a `CUstream` of the device's primary context, or NULL for the legacy default stream, and stays until what was allocated,

@@ -13,7 +13,9 @@ use std::ptr::NonNull;
 use crate::backend::Queue;
 use crate::device::Device;
 use crate::error::Result;
-use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock, SharedBlock};
+use crate::pool::device::{
+    Access, DeviceBlock, Engine, Face, ForeignBlock, Loan, PoolBlock, Ready, SharedBlock, Theirs,
+};
 use crate::pool::{Init, MemoryPool, PoolPtr};
 use crate::rc::Arc;
 use crate::sync::{AtomicBool, Ordering};
@@ -39,6 +41,8 @@ enum Owner {
     Device(PoolBlock),
     /// Memory that somebody exported.
     Shared(SharedBlock),
+    /// Memory of a device that somebody else allocated.
+    Guest(ForeignBlock),
     /// Memory of the host as a device uses it; the host's own handle of it.
     Face(Face, Arc<DeviceMemory>),
 }
@@ -104,11 +108,38 @@ impl DeviceMemory {
         }
     }
 
+    /// Memory of a CUDA device that somebody else allocated. `keeper` comes back where it cannot be taken.
+    ///
+    /// # Errors
+    /// As [`ForeignBlock::of`].
+    ///
+    /// # Safety
+    /// As [`ForeignBlock::of`]; it is written by nobody where it is `readonly`.
+    pub(crate) unsafe fn of_guest<K: Send + Sync + 'static>(
+        engine: &std::sync::Arc<Engine>,
+        (address, bytes): (u64, usize),
+        readonly: bool,
+        ready: Ready,
+        keeper: K,
+    ) -> Result<Self, (crate::error::Error, K)> {
+        // SAFETY: forwarded contract.
+        let block = unsafe { ForeignBlock::of(engine, address, bytes, ready, keeper)? };
+        Ok(Self {
+            ptr: NOWHERE,
+            bytes,
+            device: engine.device(),
+            readonly,
+            exposed: AtomicBool::new(true),
+            owner: Owner::Guest(block),
+        })
+    }
+
     /// The block of a device that it is.
     pub(crate) fn device_block(&self) -> Option<&DeviceBlock> {
         match &self.owner {
             Owner::Device(block) => Some(block),
             Owner::Shared(block) => Some(block),
+            Owner::Guest(block) => Some(block),
             Owner::Face(face, _) => Some(face),
             Owner::Pool(_) | Owner::Foreign(_) => None,
         }
@@ -132,6 +163,11 @@ impl DeviceMemory {
             exposed: AtomicBool::new(false),
             owner: Owner::Face(face, host),
         }
+    }
+
+    /// Whether `bytes` bytes from `start` on are host memory that CUDA devices have locked in place.
+    pub(crate) fn is_pinned(&self, start: usize, bytes: usize) -> bool {
+        self.device == Device::Cpu && self.is_of_a_pool() && crate::pool::device::is_locked(&(start..start + bytes))
     }
 
     /// Memory of a device that the processor reaches, as memory of the processor.
@@ -167,7 +203,7 @@ impl DeviceMemory {
             Owner::Pool(_) => true,
             // An array of another library whose memory comes from a pool: its keeper keeps the block.
             Owner::Foreign(_) => MemoryPool::owns(self.ptr.as_ptr()),
-            Owner::Device(_) | Owner::Shared(_) | Owner::Face(..) => false,
+            Owner::Device(_) | Owner::Shared(_) | Owner::Guest(_) | Owner::Face(..) => false,
         }
     }
 
@@ -220,7 +256,7 @@ impl DeviceMemory {
         match &self.owner {
             Owner::Pool(_) | Owner::Device(_) => true,
             Owner::Face(_, host) => host.is_pooled(),
-            Owner::Foreign(_) | Owner::Shared(_) => false,
+            Owner::Foreign(_) | Owner::Shared(_) | Owner::Guest(_) => false,
         }
     }
 
@@ -233,6 +269,43 @@ impl DeviceMemory {
     /// Whether code outside Rust may read or write the bytes.
     pub fn is_exposed(&self) -> bool {
         self.exposed.load(Ordering::Relaxed)
+    }
+}
+
+/// Memory of a device while a stream of somebody else has it on loan, which it has until this is dropped.
+pub(crate) struct Lent {
+    memory: Arc<DeviceMemory>,
+    loan: Loan,
+}
+
+impl Lent {
+    /// Lends it to `stream`: with `ordered`, what the stream gets from now on is behind all that was submitted on the memory. `None`: it is no
+    /// device's.
+    ///
+    /// # Errors
+    /// As [`DeviceBlock::lend`].
+    pub(crate) fn new(
+        memory: &Arc<DeviceMemory>,
+        stream: std::sync::Arc<Theirs>,
+        ordered: bool,
+    ) -> Result<Option<Self>> {
+        let Some(block) = memory.device_block() else {
+            return Ok(None);
+        };
+        let access = if memory.readonly { Access::Read } else { Access::Write };
+        let loan = block.lend(stream, access, ordered)?;
+        let memory = Arc::clone(memory);
+        Ok(Some(Self { memory, loan }))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let ended = self.memory.device_block().map(|block| block.end_loan(&self.loan));
+        if matches!(ended, Some(Err(_))) {
+            // The stream may use it for ever (N2 of `pool/device/loan.rs`).
+            std::mem::forget(Arc::clone(&self.memory));
+        }
     }
 }
 

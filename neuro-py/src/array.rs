@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::tensor::{PyTensor, detached};
-use crate::{buffer, dlpack, dtype};
+use crate::{buffer, cuda_array, dlpack_import, dtype};
 
 #[pymethods]
 impl PyTensor {
@@ -109,8 +109,8 @@ fn share<'py>(object: &Bound<'py, PyAny>, never_copy: bool) -> PyResult<Bound<'p
     }
     let tensor = match buffer::from_buffer(object, None, None) {
         Ok(tensor) => tensor,
-        Err(_) if object.hasattr(intern!(py, "__dlpack__"))? => {
-            dlpack::from_dlpack(object, None, never_copy.then_some(false))?
+        Err(_) if object.hasattr(intern!(py, "__dlpack__"))? || cuda_array::interface_of(object)?.is_some() => {
+            dlpack_import::from_dlpack(object, None, never_copy.then_some(false))?
         }
         // It has no buffer at all, rather than one that is refused.
         Err(error) if error.is_instance_of::<PyTypeError>(py) && !has_buffer(object) => {

@@ -33,6 +33,17 @@ pub(crate) fn attached(work: impl FnOnce(Python<'_>)) {
     }
 }
 
+/// Runs `work`, which may attach to the interpreter by itself, on a thread that may be attached already; not where the interpreter ends or is
+/// gone.
+pub(crate) fn while_it_lives(work: &mut dyn FnMut()) {
+    // Sequentially consistent, as in `attached`.
+    INSIDE.fetch_add(1, Ordering::SeqCst);
+    let _inside = Inside;
+    if !ENDING.load(Ordering::SeqCst) {
+        work();
+    }
+}
+
 /// Counted in `INSIDE`, until it is dropped.
 struct Inside;
 

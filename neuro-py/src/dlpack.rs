@@ -1,4 +1,4 @@
-//! DLPack through capsules: `__dlpack__`, `__dlpack_device__` and `from_dlpack`, old form and versioned.
+//! DLPack through capsules: `__dlpack__` and `__dlpack_device__`, old form and versioned. `from_dlpack` is in `dlpack_import`.
 //!
 //! Invariants:
 //! - C1: a capsule named `dltensor` or `dltensor_versioned` owns the struct it points to; whoever takes the struct renames
@@ -12,32 +12,32 @@
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 
-use neuro_core::dlpack::{self, DLManagedTensor, DLManagedTensorVersioned};
-use neuro_core::{Arc, Device, DeviceMemory, DynTensor, MemoryPool};
-use pyo3::exceptions::{PyBufferError, PyTypeError};
+use neuro_core::dlpack::{self, Consumer, DLManagedTensor, DLManagedTensorVersioned};
+use neuro_core::{Device, DynTensor, MemoryPool};
+use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCapsule, PyDict, PyTuple};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::types::PyTuple;
+use pyo3::{Borrowed, ffi};
 
-use crate::create::parse_device;
 use crate::error::raise;
 use crate::tensor::{PyTensor, detached};
 
-const OLD: &CStr = c"dltensor";
-const OLD_USED: &CStr = c"used_dltensor";
-const VERSIONED: &CStr = c"dltensor_versioned";
-const VERSIONED_USED: &CStr = c"used_dltensor_versioned";
-
-/// The newest DLPack this side reads.
-const NEWEST: (u32, u32) = (dlpack::DLPACK_MAJOR_VERSION, dlpack::DLPACK_MINOR_VERSION);
+pub(crate) const OLD: &CStr = c"dltensor";
+pub(crate) const OLD_USED: &CStr = c"used_dltensor";
+pub(crate) const VERSIONED: &CStr = c"dltensor_versioned";
+pub(crate) const VERSIONED_USED: &CStr = c"used_dltensor_versioned";
 
 /// The device type and number of host memory.
-const CPU: (i32, i32) = (dlpack::DL_CPU, 0);
+pub(crate) const CPU: (i32, i32) = (dlpack::DL_CPU, 0);
+/// Those of host memory that CUDA devices have locked in place.
+const PINNED: (i32, i32) = (dlpack::DL_CUDA_HOST, 0);
 
 #[pymethods]
 impl PyTensor {
-    /// The device type and number DLPack knows the memory by: (1, 0), the host; (7, n), Vulkan device n.
+    /// The device type and number DLPack knows the memory by: (1, 0), the host; (2, n), CUDA device n; (7, n), Vulkan device n.
+    ///
+    /// Of memory that is pinned it is (1, 0), too, which every consumer takes; who asks for (3, 0) by dl_device is given that.
     fn __dlpack_device__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         if self.inner.device() != Device::Cpu {
             return number_of(self.inner.device())?.into_pyobject(py);
@@ -52,6 +52,7 @@ impl PyTensor {
 fn number_of(device: Device) -> PyResult<(i32, i32)> {
     match device {
         Device::Cpu => Ok(CPU),
+        Device::Cuda(ordinal) if i32::try_from(ordinal).is_ok() => Ok((dlpack::DL_CUDA, ordinal.cast_signed())),
         Device::Vulkan(ordinal) if i32::try_from(ordinal).is_ok() => Ok((dlpack::DL_VULKAN, ordinal.cast_signed())),
         device => refuse(format!(
             "DLPack has no number for {device} here; call .to(\"cpu\") first"
@@ -68,8 +69,9 @@ pub(crate) fn export<'py>(
     tensor: &DynTensor,
     [stream, max_version, dl_device, copy]: &Request<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    check_stream(*stream, tensor.device())?;
-    let to_host = is_for_host(*dl_device, tensor.device())?;
+    let consumer = consumer(*stream, tensor.device())?;
+    let wanted = wanted(*dl_device, tensor)?;
+    let to_host = wanted == Wanted::OnHost;
     let versioned = match max_version {
         None => false,
         Some(version) => match major(version) {
@@ -90,9 +92,20 @@ pub(crate) fn export<'py>(
     };
     let tensor = other.as_ref().unwrap_or(tensor);
     if !versioned {
-        return capsule(py, dlpack::export(tensor).map_err(raise)?.cast(), OLD, drop_old);
+        // SAFETY: a stream of the tensor's device, which stays until the deleter was called, says who names one by this protocol.
+        let managed = unsafe { dlpack::export_to(tensor, consumer) }.map_err(refusal)?;
+        if wanted == Wanted::Pinned {
+            // SAFETY: made above, and not yet shared with anyone.
+            unsafe { (*managed.as_ptr()).dl_tensor.device.device_type = dlpack::DL_CUDA_HOST };
+        }
+        return capsule(py, managed.cast(), OLD, drop_old);
     }
-    let managed = dlpack::export_versioned(tensor).map_err(raise)?;
+    // SAFETY: as above.
+    let managed = unsafe { dlpack::export_versioned_to(tensor, consumer) }.map_err(refusal)?;
+    if wanted == Wanted::Pinned {
+        // SAFETY: as above.
+        unsafe { (*managed.as_ptr()).dl_tensor.device.device_type = dlpack::DL_CUDA_HOST };
+    }
     if is_copy {
         // SAFETY: made above, and not yet shared with anyone.
         unsafe { (*managed.as_ptr()).flags |= dlpack::DLPACK_FLAG_BITMASK_IS_COPIED };
@@ -100,40 +113,74 @@ pub(crate) fn export<'py>(
     capsule(py, managed.cast(), VERSIONED, drop_versioned)
 }
 
-/// Refuses a stream that means nothing for memory of `device`.
-fn check_stream(stream: Option<Borrowed<'_, '_, PyAny>>, device: Device) -> PyResult<()> {
-    let Some(stream) = stream else { return Ok(()) };
-    let why = match device {
-        // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
-        Device::Cpu if stream.extract::<i64>().ok() == Some(-1) => return Ok(()),
-        Device::Cpu => "means nothing for host memory",
-        _ => {
-            "means nothing for memory of a Vulkan device, which has no streams: what is done there is in order as it is"
-        }
-    };
-    refuse(format!("stream {} {why}; pass None", stream.repr()?))
-}
-
-/// Whether a tensor on another device is asked for on the host.
-fn is_for_host(wanted: Option<Borrowed<'_, '_, PyAny>>, device: Device) -> PyResult<bool> {
-    let Some(wanted) = wanted else { return Ok(false) };
-    let number = number_of(device)?;
-    match wanted.extract::<(i32, i32)>().ok() {
-        Some(wanted) if wanted == number => Ok(false),
-        Some(CPU) => Ok(true),
-        _ => refuse(format!(
-            "device {} was asked for, but the tensor lies on {number:?}, {}",
-            wanted.repr()?,
-            match device {
-                Device::Cpu => "the host".to_owned(),
-                device => format!("{device}; it can be had there, and on {CPU:?}, the host"),
-            }
-        )),
+/// What the driver refuses to do for a consumer is refused to him.
+fn refusal(error: neuro_core::Error) -> PyErr {
+    match error {
+        neuro_core::Error::Driver { .. } => PyBufferError::new_err(error.to_string()),
+        error => raise(error),
     }
 }
 
+/// Who will use memory of `device`, by the stream that he names.
+fn consumer(stream: Option<Borrowed<'_, '_, PyAny>>, device: Device) -> PyResult<Consumer> {
+    let Some(stream) = stream else {
+        return Ok(Consumer::DefaultStream);
+    };
+    let number = stream.extract::<i64>().ok();
+    let why = match (device, number) {
+        // -1 asks for no synchronisation, which host memory never needs; mpi4py sends it.
+        (Device::Cpu, Some(-1)) => return Ok(Consumer::Unordered),
+        (Device::Cpu, _) => "means nothing for host memory; pass None",
+        (Device::Cuda(_), Some(-1)) => return Ok(Consumer::Unordered),
+        (Device::Cuda(_), Some(1..)) => return Ok(Consumer::Stream(number.unwrap_or_default() as usize)),
+        (Device::Cuda(_), Some(0)) => {
+            "may be one of two default streams; pass 1 for the legacy one, 2 for that of the thread"
+        }
+        (Device::Cuda(_), _) => {
+            "is no stream; pass its address as an int, 1 or 2 for the default streams, None, or -1 for no order"
+        }
+        (Device::Vulkan(_), _) => {
+            "means nothing for memory of a Vulkan device, which has no streams: what is done there is in order as it is; pass None"
+        }
+    };
+    refuse(format!("stream {} {why}", stream.repr()?))
+}
+
+/// Where a tensor is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Here,
+    /// Here, and said to be pinned.
+    Pinned,
+    /// From another device.
+    OnHost,
+}
+
+/// What `dl_device` asks for.
+fn wanted(wanted: Option<Borrowed<'_, '_, PyAny>>, tensor: &DynTensor) -> PyResult<Wanted> {
+    let Some(wanted) = wanted else { return Ok(Wanted::Here) };
+    let device = tensor.device();
+    let number = number_of(device)?;
+    let why = match wanted.extract::<(i32, i32)>().ok() {
+        Some(wanted) if wanted == number => return Ok(Wanted::Here),
+        Some(CPU) => return Ok(Wanted::OnHost),
+        Some(PINNED) if device == Device::Cpu && tensor.is_pinned() => return Ok(Wanted::Pinned),
+        Some(PINNED) if device == Device::Cpu => {
+            "the host, and is not pinned; make it in a pool with gpu_support=True".to_owned()
+        }
+        _ => match device {
+            Device::Cpu => "the host".to_owned(),
+            device => format!("{device}; it can be had there, and on {CPU:?}, the host"),
+        },
+    };
+    refuse(format!(
+        "device {} was asked for, but the tensor lies on {number:?}, {why}",
+        wanted.repr()?
+    ))
+}
+
 /// A copy on the device where it is.
-fn copied(py: Python<'_>, tensor: &DynTensor) -> PyResult<DynTensor> {
+pub(crate) fn copied(py: Python<'_>, tensor: &DynTensor) -> PyResult<DynTensor> {
     match tensor.device() {
         Device::Cpu => detached(py, tensor.nbytes(), || tensor.copy()),
         device => moved(py, tensor, device),
@@ -141,7 +188,7 @@ fn copied(py: Python<'_>, tensor: &DynTensor) -> PyResult<DynTensor> {
 }
 
 /// A copy on `device`, in its default pool. Never attached: it may wait for a device.
-fn moved(py: Python<'_>, tensor: &DynTensor, device: Device) -> PyResult<DynTensor> {
+pub(crate) fn moved(py: Python<'_>, tensor: &DynTensor, device: Device) -> PyResult<DynTensor> {
     py.detach(|| tensor.to_pool(&MemoryPool::of_device(device)?))
         .map_err(raise)
 }
@@ -163,7 +210,7 @@ fn major(version: &Bound<'_, PyAny>) -> Option<i64> {
     pair.get_borrowed_item(0).ok()?.extract().ok()
 }
 
-fn refuse<T>(why: String) -> PyResult<T> {
+pub(crate) fn refuse<T>(why: String) -> PyResult<T> {
     Err(PyBufferError::new_err(why))
 }
 
@@ -229,131 +276,4 @@ unsafe fn free_unused(capsule: *mut ffi::PyObject, name: &'static CStr, free: im
         free(ffi::PyCapsule_GetPointer(capsule, name.as_ptr()));
         ffi::PyErr_Restore(class, value, traceback);
     }
-}
-
-/// Tensor over the memory of `x`, an object with `__dlpack__` or a capsule. Shares unless `copy` is true, or the device another.
-///
-/// Read-only where the producer says so, and where it cannot say (no max_version, as with JAX). Memory of a Vulkan device is
-/// taken from this library's own tensors.
-///
-/// device: where the tensor is to be, "cpu" or "vulkan:0" and the like; None: where `x` is.
-/// copy: True copies into the device's default pool, False refuses to copy, None shares where it can.
-#[pyfunction]
-#[pyo3(signature = (x, *, device=None, copy=None))]
-pub(crate) fn from_dlpack(
-    x: &Bound<'_, PyAny>,
-    device: Option<&Bound<'_, PyAny>>,
-    copy: Option<bool>,
-) -> PyResult<PyTensor> {
-    let py = x.py();
-    let device = device.map(parse_device).transpose()?;
-    let (shared, is_copy) = match x.cast::<PyCapsule>() {
-        Ok(capsule) => (take(capsule)?, false),
-        Err(_) => {
-            let (capsule, is_copy) = ask(x, device, copy)?;
-            (take(&capsule)?, is_copy)
-        }
-    };
-    match device.filter(|&device| device != shared.device()) {
-        Some(device) if copy == Some(false) => refuse(format!(
-            "copy=False was asked for on {device}, which takes a copy from {}",
-            shared.device()
-        )),
-        Some(device) => moved(py, &shared, device).map(PyTensor::from),
-        None if copy == Some(true) && !is_copy => copied(py, &shared).map(PyTensor::from),
-        None => Ok(shared.into()),
-    }
-}
-
-/// A capsule from the producer `x`: versioned where it knows how. Whether it holds a copy on the host that the producer was asked for.
-fn ask<'py>(
-    x: &Bound<'py, PyAny>,
-    device: Option<Device>,
-    copy: Option<bool>,
-) -> PyResult<(Bound<'py, PyCapsule>, bool)> {
-    let py = x.py();
-    let Some(dlpack) = x.getattr_opt(intern!(py, "__dlpack__"))? else {
-        return Err(PyTypeError::new_err(format!(
-            "{} has no __dlpack__ method",
-            x.get_type()
-        )));
-    };
-    let mut to_host = false;
-    if let Some(at) = x.getattr_opt(intern!(py, "__dlpack_device__"))? {
-        let at = at.call0()?;
-        let (kind, _): (i32, i32) = at.extract()?;
-        let on_host = matches!(kind, dlpack::DL_CPU | dlpack::DL_CUDA_HOST);
-        to_host = !on_host && device == Some(Device::Cpu);
-        // Whether Vulkan's can be taken shows when it is looked at.
-        if !on_host && !to_host && kind != dlpack::DL_VULKAN {
-            return refuse(format!(
-                "{} lies on device {at}, and only host memory (1, or 3 for pinned) and this library's own on Vulkan devices (7) are \
-                 taken; move it to the CPU first, or ask for it there with device=\"cpu\"",
-                x.get_type()
-            ));
-        }
-    }
-    let options = PyDict::new(py);
-    options.set_item(intern!(py, "max_version"), NEWEST)?;
-    if to_host {
-        options.set_item(intern!(py, "dl_device"), CPU)?;
-    }
-    if copy == Some(false) || (to_host && copy.is_some()) {
-        options.set_item(intern!(py, "copy"), copy)?;
-    }
-    let capsule = match dlpack.call((), Some(&options)) {
-        // A producer from before these keywords.
-        Err(error) if error.is_instance_of::<PyTypeError>(py) => dlpack.call0()?,
-        other => other?,
-    };
-    Ok((capsule.cast_into::<PyCapsule>()?, to_host && copy == Some(true)))
-}
-
-/// Moves the struct out of a capsule (C1); on failure the capsule keeps it (C2).
-fn take(capsule: &Bound<'_, PyCapsule>) -> PyResult<DynTensor> {
-    let raw = capsule.as_ptr();
-    let pointer = |name: &CStr| {
-        // SAFETY: attached, and a live capsule; GetPointer is called only where the name is right.
-        unsafe {
-            (ffi::PyCapsule_IsValid(raw, name.as_ptr()) != 0)
-                .then(|| NonNull::new(ffi::PyCapsule_GetPointer(raw, name.as_ptr())))
-                .flatten()
-        }
-    };
-    let (tensor, used) = if let Some(managed) = pointer(VERSIONED) {
-        // SAFETY: a capsule of this name owns such a struct (C1), and gives it up below.
-        (unsafe { dlpack::import_versioned(managed.cast()) }, VERSIONED_USED)
-    } else if let Some(managed) = pointer(OLD) {
-        // SAFETY: as above.
-        (unsafe { dlpack::import(managed.cast()) }, OLD_USED)
-    } else if pointer(VERSIONED_USED).is_some() || pointer(OLD_USED).is_some() {
-        return refuse("the capsule was used already; ask its producer for a new one".to_owned());
-    } else {
-        return refuse("not a DLPack capsule; its name must be dltensor or dltensor_versioned".to_owned());
-    };
-    let tensor = tensor.map_err(raise)?;
-    // SAFETY: attached, a live capsule, a static name. It cannot fail on a valid capsule.
-    unsafe { ffi::PyCapsule_SetName(raw, used.as_ptr()) };
-    // Memory of a device is our own, and was not exported in the old form if it is read-only.
-    if used == OLD_USED && tensor.device() == Device::Cpu {
-        return frozen(tensor);
-    }
-    Ok(tensor)
-}
-
-/// The same elements, read-only. The old form cannot say whether its producer allows writing, and JAX's arrays, its most
-/// common ones, are immutable: so nobody writes, as in NumPy. `copy=True` gives a tensor to write to.
-fn frozen(tensor: DynTensor) -> PyResult<DynTensor> {
-    let storage = tensor.storage();
-    let (start, bytes, device) = (storage.ptr(), storage.bytes(), storage.device());
-    let offset = tensor.data_ptr().addr() - start.as_ptr().addr();
-    let (geometry, dtype) = (tensor.geometry().clone(), tensor.dtype());
-    // SAFETY: `tensor` keeps the range readable, and may be dropped on any thread.
-    let memory = unsafe { DeviceMemory::foreign(start, bytes, device, true, Box::new(tensor)) };
-    // SAFETY: the same bytes as those of `tensor`, so as initialised.
-    unsafe { DynTensor::from_memory("from_dlpack", Arc::new(memory), offset, geometry, dtype) }.map_err(raise)
-}
-
-pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(from_dlpack, module)?)
 }

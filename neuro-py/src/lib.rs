@@ -17,11 +17,13 @@ mod capsule;
 mod create;
 mod cuda;
 mod cuda_hook;
+mod cuda_array;
 mod cuda_kernel;
 #[deny(unsafe_code)]
 mod devices;
 mod dlpack;
 mod dlpack_call;
+mod dlpack_import;
 #[deny(unsafe_code)]
 mod dtype;
 #[deny(unsafe_code)]
@@ -70,7 +72,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cuda_hook::register(module)?;
     cuda_kernel::register(module)?;
     devices::register(module)?;
-    dlpack::register(module)?;
+    dlpack_import::register(module)?;
     dlpack_call::register(module)?;
     numpy_hook::register(module)?;
     pickle::register(module)?;

@@ -173,6 +173,12 @@ impl PyTensor {
         self.inner.is_readonly()
     }
 
+    /// Whether the elements lie in page-locked host memory, as in a pool with gpu_support=True where there is a CUDA device.
+    #[getter]
+    fn is_pinned(&self) -> bool {
+        self.inner.is_pinned()
+    }
+
     /// Whether the elements lie in row-major order without gaps.
     #[getter]
     fn is_contiguous(&self) -> bool {

@@ -94,7 +94,6 @@ static void limits_failures_and_mistakes(void) {
 
     CHECK(torch.alloc(BYTES, 1, stream) == NULL && strstr(neuro_last_error(), "memory of cuda:1 was asked for"));
     CHECK(torch.alloc(BYTES, -1, stream) == NULL && strstr(neuro_last_error(), "memory of cuda:-1 was asked for"));
-    CHECK(torch.alloc(BYTES, 0, (void *)2) == NULL && strstr(neuro_last_error(), "another one on each thread"));
 
     uint64_t refused = neuro_cuda_hook_get_refused_frees();
     torch.release((char *)one + 256, BYTES, 0, stream);
@@ -149,6 +148,12 @@ static void cupy_on_streams_that_it_does_not_name(void) {
         CHECK(fills(block, (unsigned)round, COUNT, streams[round % 3]));
         neuro_cupy_free(hook, block, 0);
         before = block;
+    }
+    for (uint64_t stream = 0; stream < 6; stream++) { /* the default stream, by each of its names, and that of this thread */
+        uint64_t block = 0;
+        CHECK_OK(neuro_cuda_hook_allocate(hook, BYTES, (void *)(uintptr_t)(stream % 3), &block));
+        CHECK(cu.fill(block, 1, COUNT, (void *)(uintptr_t)(stream % 3)) == 0);
+        CHECK_OK(neuro_cuda_hook_free(hook, block, (void *)(uintptr_t)(stream % 3)));
     }
     CHECK(neuro_cupy_malloc(hook, 2 << 20, 0) == NULL && neuro_last_status() == NEURO_OUT_OF_MEMORY);
     CHECK(neuro_cupy_malloc(hook, BYTES, 3) == NULL && strstr(neuro_last_error(), "memory of cuda:3 was asked for"));

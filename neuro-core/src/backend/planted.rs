@@ -32,6 +32,8 @@ pub(crate) enum Omission {
     PeerNote,
     MarkForAll,
     NoteOther,
+    Loan,
+    EndOfLoan,
 }
 
 #[cfg(test)]

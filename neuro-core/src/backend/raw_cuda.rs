@@ -56,6 +56,13 @@ pub(crate) trait RawCuda {
     /// `CUdeviceptr` of the first byte of a span.
     fn address(&self, span: Span) -> u64;
 
+    /// The ordinal of the device whose memory lies there, or which locked the host's that does; `None` where CUDA knows nothing of it, or the
+    /// driver cannot be asked.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`].
+    fn device_at(&self, address: u64) -> Result<Option<u32>, Refusal>;
+
     /// Takes up a stream of somebody else as a queue. The same stream is the same queue; each call is matched by one of
     /// [`close_stream`](Self::close_stream).
     ///

@@ -6,12 +6,13 @@ use std::ptr::{self, NonNull};
 use smallvec::SmallVec;
 
 use super::ffi::{
-    DL_CPU, DL_VULKAN, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
+    DL_CPU, DL_CUDA, DL_VULKAN, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
     DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION, DLPackVersion, DLTensor,
 };
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::memory::DeviceMemory;
+use crate::memory::{DeviceMemory, Lent};
+use crate::pool::device::{DeviceBlock, LEGACY, Theirs};
 use crate::rc::Arc;
 use crate::tensor::DynTensor;
 
@@ -20,11 +21,29 @@ use crate::tensor::DynTensor;
 /// multiple of 256, as DLPack wants addresses to be.
 pub(super) const NOT_AN_ADDRESS: *mut c_void = ptr::without_provenance_mut(256);
 
+/// The stream on which a consumer uses memory of a CUDA device until the export's deleter is called. What this library does with the memory
+/// meanwhile is behind the stream's work so far, and the stream's later work is behind that; when the deleter was called, the memory is
+/// reused behind the stream's work. Without a meaning for memory of other devices.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Consumer {
+    /// The default stream, which is behind what was done with the tensor so far.
+    #[default]
+    DefaultStream,
+    /// A `CUstream`, as a number: it is behind what was done with the tensor so far. 0 and 1 are the legacy default stream, 2 is that of
+    /// a thread.
+    Stream(usize),
+    /// It sees to it himself that nothing is under way on the tensor; of what it does then nothing is known, so that the
+    /// default stream is taken for its own.
+    Unordered,
+}
+
 /// An export in one allocation: what the consumer sees, and what it points to.
 struct Exported<M> {
     managed: M,
     /// The shape, then the strides.
     numbers: SmallVec<[i64; 8]>,
+    /// Dropped first: says that the consumer is done.
+    _lent: Option<Lent>,
     /// Kept for its drop, which gives the handle back (D1), and for who takes the export back in.
     storage: Arc<DeviceMemory>,
     /// Bytes from the start of the storage to element `[0, 0, …]`.
@@ -39,9 +58,10 @@ struct Exported<M> {
 /// a slice of them is borrowed, do not hand the result to anyone who may write.
 ///
 /// Memory of a Vulkan device can be taken in by this copy of the library alone ([`import`](super::import)), and is not exposed by that.
+/// Memory of a CUDA device is for a consumer on the default stream; for others there is [`export_to`].
 ///
 /// # Errors
-/// [`Error::Exchange`] for a read-only tensor, or one on a CUDA device.
+/// [`Error::Exchange`] for a read-only tensor. On a CUDA device [`Error::Driver`], [`Error::DeviceLost`].
 ///
 /// # Examples
 /// ```
@@ -54,6 +74,19 @@ struct Exported<M> {
 /// # Ok::<(), neuro_core::Error>(())
 /// ```
 pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
+    // SAFETY: the default stream is the device's own.
+    unsafe { export_to(tensor, Consumer::DefaultStream) }
+}
+
+/// [`export`] for a consumer on some stream of a CUDA device.
+///
+/// # Errors
+/// As [`export`]; [`Error::Driver`] also for a stream of another device, or one that is being captured into a graph while work on the
+/// tensor is under way.
+///
+/// # Safety
+/// A [`Consumer::Stream`] is a stream of the primary context of the tensor's device, and stays until the deleter was called.
+pub unsafe fn export_to(tensor: &DynTensor, consumer: Consumer) -> Result<NonNull<DLManagedTensor>> {
     if tensor.is_readonly() {
         return Err(Error::Exchange {
             reason: "the tensor is read-only, which an unversioned DLPack structure cannot say; \
@@ -61,7 +94,9 @@ pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
                 .to_owned(),
         });
     }
-    hand_out(tensor, |dl_tensor| DLManagedTensor {
+    // SAFETY: forwarded contract.
+    let lent = unsafe { lend(tensor, consumer)? };
+    hand_out(tensor, lent, |dl_tensor| DLManagedTensor {
         dl_tensor,
         manager_ctx: ptr::null_mut(),
         deleter: Some(DELETE),
@@ -76,16 +111,31 @@ pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
 /// a slice of them is borrowed, do not hand the result to anyone who may write.
 ///
 /// Memory of a Vulkan device can be taken in by this copy of the library alone ([`import`](super::import)), and is not exposed by that.
+/// Memory of a CUDA device is for a consumer on the default stream; for others there is [`export_versioned_to`].
 ///
 /// # Errors
-/// [`Error::Exchange`] for a tensor on a CUDA device.
+/// On a CUDA device [`Error::Driver`], [`Error::DeviceLost`].
 pub fn export_versioned(tensor: &DynTensor) -> Result<NonNull<DLManagedTensorVersioned>> {
+    // SAFETY: the default stream is the device's own.
+    unsafe { export_versioned_to(tensor, Consumer::DefaultStream) }
+}
+
+/// [`export_versioned`] for a consumer on some stream of a CUDA device.
+///
+/// # Errors
+/// As [`export_to`], but for read-only tensors.
+///
+/// # Safety
+/// As [`export_to`].
+pub unsafe fn export_versioned_to(tensor: &DynTensor, consumer: Consumer) -> Result<NonNull<DLManagedTensorVersioned>> {
+    // SAFETY: forwarded contract.
+    let lent = unsafe { lend(tensor, consumer)? };
     let flags = if tensor.is_readonly() {
         DLPACK_FLAG_BITMASK_READ_ONLY
     } else {
         0
     };
-    hand_out(tensor, |dl_tensor| DLManagedTensorVersioned {
+    hand_out(tensor, lent, |dl_tensor| DLManagedTensorVersioned {
         version: DLPackVersion {
             major: DLPACK_MAJOR_VERSION,
             minor: DLPACK_MINOR_VERSION,
@@ -97,23 +147,66 @@ pub fn export_versioned(tensor: &DynTensor) -> Result<NonNull<DLManagedTensorVer
     })
 }
 
+/// Lends memory of a CUDA device to its consumer.
+///
+/// # Errors
+/// As [`Lent::new`].
+///
+/// # Safety
+/// As [`export_to`].
+unsafe fn lend(tensor: &DynTensor, consumer: Consumer) -> Result<Option<Lent>> {
+    if !matches!(tensor.device(), Device::Cuda(_)) {
+        return Ok(None);
+    }
+    let Some(block) = tensor.storage().device_block() else {
+        return Ok(None);
+    };
+    let engine = block.engine();
+    let stream = match consumer {
+        Consumer::DefaultStream | Consumer::Unordered | Consumer::Stream(..=LEGACY) => Theirs::legacy(engine)?,
+        // SAFETY: forwarded contract.
+        Consumer::Stream(stream) => unsafe { Theirs::open(engine, stream)? }.into(),
+    };
+    Lent::new(tensor.storage(), stream, consumer != Consumer::Unordered)
+}
+
+/// Where CUDA has the first byte of a block; `None`: it is of another kind of device.
+pub(super) fn cuda_start(block: &DeviceBlock) -> Option<usize> {
+    let cuda = block.engine().backend().cuda()?;
+    usize::try_from(cuda.address(block.part(0, 0))).ok()
+}
+
+/// Where CUDA has element `[0, 0, …]`.
+///
+/// # Errors
+/// [`Error::Exchange`] for memory that is no block of a CUDA device.
+fn cuda_address(tensor: &DynTensor) -> Result<*mut c_void> {
+    let start = tensor.storage().device_block().and_then(cuda_start);
+    let start = start.ok_or_else(|| Error::Exchange {
+        reason: format!("the memory on {} has no address of CUDA's", tensor.device()),
+    })?;
+    Ok(ptr::without_provenance_mut(start + tensor.offset_bytes()))
+}
+
 /// Builds the allocation and points its parts at one another.
-fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) -> Result<NonNull<M>> {
+fn hand_out<M: Managed>(
+    tensor: &DynTensor,
+    lent: Option<Lent>,
+    manage: impl FnOnce(DLTensor) -> M,
+) -> Result<NonNull<M>> {
     let device = device_of(tensor.device())?;
-    let has_address = tensor.device() == Device::Cpu;
+    let address = match tensor.device() {
+        Device::Cpu => tensor.data_ptr().cast(),
+        Device::Cuda(_) => cuda_address(tensor)?,
+        Device::Vulkan(_) => NOT_AN_ADDRESS,
+    };
     let mut numbers = SmallVec::with_capacity(2 * tensor.ndim());
     numbers.extend(tensor.shape().iter().map(|&dim| dim as i64));
     numbers.extend(tensor.strides().iter().map(|&stride| stride as i64));
     let empty = tensor.numel() == 0;
     let exported = Box::leak(Box::new(Exported {
         managed: manage(DLTensor {
-            data: if empty {
-                ptr::null_mut()
-            } else if has_address {
-                tensor.data_ptr().cast()
-            } else {
-                NOT_AN_ADDRESS
-            },
+            data: if empty { ptr::null_mut() } else { address },
             device,
             // At most 64.
             ndim: tensor.ndim() as i32,
@@ -123,10 +216,11 @@ fn hand_out<M: Managed>(tensor: &DynTensor, manage: impl FnOnce(DLTensor) -> M) 
             byte_offset: 0,
         }),
         numbers,
+        _lent: lent,
         storage: tensor.storage().clone(),
         offset: tensor.data_ptr().addr() - tensor.storage().ptr().addr().get(),
     }));
-    if has_address {
+    if address != NOT_AN_ADDRESS {
         tensor.storage().mark_exposed();
     }
     let whole: *mut Exported<M> = exported;
@@ -147,11 +241,7 @@ fn device_of(device: Device) -> Result<DLDevice> {
     let (device_type, ordinal) = match device {
         Device::Cpu => (DL_CPU, 0),
         Device::Vulkan(ordinal) => (DL_VULKAN, ordinal),
-        Device::Cuda(_) => {
-            return refuse(format!(
-                "memory on {device} cannot be exported; copy the tensor to the cpu first"
-            ));
-        }
+        Device::Cuda(ordinal) => (DL_CUDA, ordinal),
     };
     match i32::try_from(ordinal) {
         Ok(device_id) => Ok(DLDevice { device_type, device_id }),

@@ -6,6 +6,8 @@ use crate::dtype::DType;
 
 /// `kDLCPU`.
 pub const DL_CPU: i32 = 1;
+/// `kDLCUDA`: memory of a CUDA device.
+pub const DL_CUDA: i32 = 2;
 /// `kDLCUDAHost`: host memory that CUDA devices can reach too.
 pub const DL_CUDA_HOST: i32 = 3;
 

@@ -1,34 +1,32 @@
 //! Taking foreign tensors in (D3).
 
 use std::ptr::NonNull;
-use std::slice;
+use std::sync::OnceLock;
 
-use smallvec::SmallVec;
-
-use super::export::{Managed, NOT_AN_ADDRESS};
+use super::described::{Described, dtype_of, geometry};
+use super::export::{Managed, NOT_AN_ADDRESS, cuda_start};
 use super::ffi::{
-    DL_CPU, DL_CUDA_HOST, DL_VULKAN, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
+    DL_CPU, DL_CUDA, DL_CUDA_HOST, DL_VULKAN, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY,
     DLPACK_MAJOR_VERSION, DLTensor,
 };
 use crate::device::Device;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
+use crate::pool::device::{Engine, Ready, engine_of};
 use crate::rc::Arc;
-use crate::shape::{Geometry, MAX_NDIM};
 use crate::tensor::DynTensor;
-
-/// No data lies below: systems keep the first page unmapped, so that null pointers fault.
-const FIRST_PAGE: usize = 4096;
 
 /// Takes over a tensor in the structure from before DLPack 1.0. The memory is shared, not copied.
 ///
+/// Memory of a CUDA device holds what it should on the default stream; for other streams there is [`import_ready`]. What is done with it
+/// here is behind what the default stream has by then, whose later work is behind that; and the deleter is called when all of it is done.
+///
 /// Memory of a Vulkan device is taken where this copy of the library exported it: the tensor shares the storage, and the deleter is
-/// called at once.
+/// called at once. So is memory of a CUDA device that this copy exported.
 ///
 /// # Errors
 /// [`Error::Exchange`], with the reason, for what this library cannot or will not take: a device other than CPU, CUDA-pinned host
-/// memory, and Vulkan as above; an unknown element type, an impossible shape, strides that leave the address space, data that
+/// memory, CUDA, and Vulkan as above; an unknown element type, an impossible shape, strides that leave the address space, data that
 /// is NULL or unaligned. Nothing is consumed then: the caller still owns `managed`.
 ///
 /// # Safety
@@ -36,15 +34,21 @@ const FIRST_PAGE: usize = 4096;
 /// success. Its data is readable and writable until the deleter is called. The deleter may be called on any thread. Whoever
 /// else holds the data neither writes it while a safe function reads the tensor, nor touches it while one writes.
 pub unsafe fn import(managed: NonNull<DLManagedTensor>) -> Result<DynTensor> {
-    // SAFETY: the caller's promise: alive.
-    if unsafe { managed.as_ref() }.tensor().device.device_type == DL_VULKAN {
-        // SAFETY: forwarded contract.
-        return unsafe { take_back(managed) };
-    }
-    // SAFETY: the caller's promise: alive, and as DLPack defines it.
-    let described = unsafe { Described::read(&managed.as_ref().dl_tensor)? };
-    // SAFETY: the caller's promise; nothing can fail from here on (D3).
-    Ok(unsafe { described.take(false, Foreign(managed)) })
+    // SAFETY: forwarded contract.
+    unsafe { import_ready(managed, Ready::OnDefaultStream, false) }
+}
+
+/// [`import`] of what is ready on some stream of a CUDA device, which is without a meaning for memory of other devices; and that may be said
+/// not to be written here, since this structure cannot say so itself.
+///
+/// # Errors
+/// As [`import`].
+///
+/// # Safety
+/// As [`import`]; it is ready there, and need not be writable if it is `readonly`.
+pub unsafe fn import_ready(managed: NonNull<DLManagedTensor>, ready: Ready, readonly: bool) -> Result<DynTensor> {
+    // SAFETY: forwarded contract.
+    unsafe { take(managed, readonly, ready) }
 }
 
 /// Takes over a tensor in the structure of DLPack 1.x. The memory is shared, not copied; read-only if the flags say so.
@@ -55,6 +59,18 @@ pub unsafe fn import(managed: NonNull<DLManagedTensor>) -> Result<DynTensor> {
 /// # Safety
 /// As [`import`]; the data need not be writable if the flags say read-only.
 pub unsafe fn import_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Result<DynTensor> {
+    // SAFETY: forwarded contract.
+    unsafe { import_versioned_ready(managed, Ready::OnDefaultStream) }
+}
+
+/// [`import_versioned`] of what is ready on some stream of a CUDA device. Without a meaning for memory of other devices.
+///
+/// # Errors
+/// As [`import_versioned`].
+///
+/// # Safety
+/// As [`import_versioned`]; it is ready there.
+pub unsafe fn import_versioned_ready(managed: NonNull<DLManagedTensorVersioned>, ready: Ready) -> Result<DynTensor> {
     // SAFETY: the caller's promise. The version is where every major version has it; nothing else is read before it is known.
     let version = unsafe { (&raw const (*managed.as_ptr()).version).read() };
     if version.major != DLPACK_MAJOR_VERSION {
@@ -64,20 +80,65 @@ pub unsafe fn import_versioned(managed: NonNull<DLManagedTensorVersioned>) -> Re
         )));
     }
     // SAFETY: the caller's promise: alive, and its layout is known.
-    if unsafe { managed.as_ref() }.tensor().device.device_type == DL_VULKAN {
-        // SAFETY: forwarded contract. The storage itself knows whether it is read-only.
-        return unsafe { take_back(managed) };
-    }
-    // SAFETY: the caller's promise: alive, and as DLPack 1 defines it.
-    let (described, flags) = unsafe {
-        let managed = managed.as_ref();
-        (Described::read(&managed.dl_tensor)?, managed.flags)
-    };
-    // SAFETY: the caller's promise; nothing can fail from here on (D3).
-    Ok(unsafe { described.take(flags & DLPACK_FLAG_BITMASK_READ_ONLY != 0, Foreign(managed)) })
+    let readonly = unsafe { managed.as_ref() }.flags & DLPACK_FLAG_BITMASK_READ_ONLY != 0;
+    // SAFETY: forwarded contract.
+    unsafe { take(managed, readonly, ready) }
 }
 
-/// Takes back a tensor on a Vulkan device that this copy of the library exported.
+/// # Errors
+/// As [`import`].
+///
+/// # Safety
+/// As [`import_ready`]; the data need not be writable if it is `readonly`.
+unsafe fn take<M: Managed + Deletable + 'static>(
+    managed: NonNull<M>,
+    readonly: bool,
+    ready: Ready,
+) -> Result<DynTensor> {
+    // SAFETY: the caller's promise: alive, and as DLPack defines it.
+    let whole = unsafe { managed.as_ref() };
+    let tensor = whole.tensor();
+    let kind = tensor.device.device_type;
+    // The storage itself knows whether it is read-only.
+    if kind == DL_VULKAN || (kind == DL_CUDA && whole.origin().is_some()) {
+        // SAFETY: forwarded contract.
+        return unsafe { take_back(managed) };
+    }
+    if !matches!(kind, DL_CPU | DL_CUDA | DL_CUDA_HOST) {
+        return Err(refuse(format!(
+            "the data lies on DLPack device type {kind} (id {}); the CPU (1), CUDA devices (2) and pinned host memory (3) can be taken: \
+             copy it there first",
+            tensor.device.device_id
+        )));
+    }
+    // SAFETY: the caller's promise.
+    let described = unsafe { Described::read(tensor)? };
+    if kind == DL_CUDA {
+        let engine = cuda_engine(tensor)?;
+        described.check_device(&engine)?;
+        // SAFETY: the caller's promise.
+        return unsafe { described.take_guest(&engine, readonly, ready, Foreign(managed)) };
+    }
+    // SAFETY: the caller's promise; nothing can fail from here on (D3).
+    Ok(unsafe { described.take(readonly, Foreign(managed)) })
+}
+
+/// The CUDA device of a tensor.
+///
+/// # Errors
+/// [`Error::Exchange`] where there is no such device.
+fn cuda_engine(tensor: &DLTensor) -> Result<std::sync::Arc<Engine>> {
+    let id = tensor.device.device_id;
+    let ordinal = u32::try_from(id).map_err(|_| refuse(format!("there is no CUDA device {id}")))?;
+    let unavailable = |error: Error| {
+        refuse(format!(
+            "the data lies on CUDA device {id}, which cannot be used: {error}"
+        ))
+    };
+    engine_of(Device::Cuda(ordinal)).map_err(unavailable)
+}
+
+/// Takes back a tensor on a device that this copy of the library exported.
 ///
 /// # Errors
 /// [`Error::Exchange`] for one of anybody else's, or one that was changed into what it cannot be.
@@ -98,12 +159,21 @@ unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>) -> Result<DynTe
     let dtype = dtype_of(tensor)?;
     // SAFETY: forwarded contract.
     let geometry = unsafe { geometry(tensor, dtype)? };
-    // Who handed it on may have cut it; but not where it lies.
-    let is_there = tensor.data == NOT_AN_ADDRESS || geometry.is_empty();
-    let offset = usize::try_from(tensor.byte_offset)
-        .ok()
-        .and_then(|more| origin.offset.checked_add(more))
-        .filter(|_| is_there && tensor.device == origin.device);
+    // Who handed it on may have cut it; but not where it lies, if that is no address.
+    let data = tensor.data.addr();
+    let moved = if geometry.is_empty() {
+        Some(0)
+    } else if tensor.device.device_type == DL_CUDA {
+        let start = origin.storage.device_block().and_then(cuda_start);
+        start.and_then(|start| data.checked_sub(start + origin.offset))
+    } else {
+        (tensor.data == NOT_AN_ADDRESS).then_some(0)
+    };
+    let more = usize::try_from(tensor.byte_offset).ok();
+    let offset = moved
+        .zip(more)
+        .and_then(|(moved, more)| origin.offset.checked_add(moved)?.checked_add(more))
+        .filter(|_| tensor.device == origin.device);
     let Some(offset) = offset else {
         return Err(refuse(format!(
             "an export of this library was changed on its way: it is on {} now, at {:?} + {}; hand it on as it is",
@@ -118,102 +188,7 @@ unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>) -> Result<DynTe
     Ok(taken)
 }
 
-/// # Errors
-/// [`Error::Exchange`] for an element type that this library does not have.
-fn dtype_of(tensor: &DLTensor) -> Result<DType> {
-    tensor.dtype.to_dtype().ok_or_else(|| {
-        refuse(format!(
-            "element type code {}, {} bits, {} lanes is not known here; known are {}",
-            tensor.dtype.code,
-            tensor.dtype.bits,
-            tensor.dtype.lanes,
-            DType::names()
-        ))
-    })
-}
-
-/// A foreign tensor, checked.
-struct Described {
-    geometry: Geometry,
-    dtype: DType,
-    /// The lowest byte of any element.
-    start: NonNull<u8>,
-    /// Bytes from there to the end of the highest.
-    bytes: usize,
-    /// Bytes from `start` to element `[0, 0, …]`.
-    offset: usize,
-}
-
 impl Described {
-    /// # Safety
-    /// `shape`, and `strides` unless NULL, are readable for `ndim` numbers.
-    unsafe fn read(tensor: &DLTensor) -> Result<Self> {
-        if !matches!(tensor.device.device_type, DL_CPU | DL_CUDA_HOST) {
-            return Err(refuse(format!(
-                "the data lies on DLPack device type {} (id {}); only the CPU (1) and pinned host memory (3) can be taken: \
-                 copy it there first",
-                tensor.device.device_type, tensor.device.device_id
-            )));
-        }
-        let dtype = dtype_of(tensor)?;
-        // SAFETY: the caller's promise.
-        let geometry = unsafe { geometry(tensor, dtype)? };
-        Self::place(tensor, geometry, dtype)
-    }
-
-    /// Finds the bytes, and checks that they can be where they are said to be.
-    fn place(tensor: &DLTensor, geometry: Geometry, dtype: DType) -> Result<Self> {
-        if geometry.is_empty() {
-            return Ok(Self {
-                geometry,
-                dtype,
-                // Never followed; aligned for every element type.
-                start: NonNull::<u128>::dangling().cast(),
-                bytes: 0,
-                offset: 0,
-            });
-        }
-        if tensor.data.is_null() {
-            return Err(refuse(format!(
-                "the data pointer is NULL, but shape {:?} has {} elements",
-                geometry.shape(),
-                geometry.numel()
-            )));
-        }
-        // Bytes on both sides of the first element; the products fit (G3).
-        let extent = geometry.extent();
-        let below = extent.start.unsigned_abs() * dtype.size();
-        let above = extent.end.unsigned_abs() * dtype.size();
-        let first = usize::try_from(tensor.byte_offset)
-            .ok()
-            .and_then(|offset| tensor.data.addr().checked_add(offset));
-        let low = first.and_then(|first| first.checked_sub(below));
-        let high = first.and_then(|first| first.checked_add(above));
-        let (Some(first), Some(FIRST_PAGE..), Some(..=LAST)) = (first, low, high) else {
-            return Err(refuse(format!(
-                "shape {:?} with strides {:?} from address {:#x} + {} reaches outside the address space",
-                geometry.shape(),
-                geometry.strides(),
-                tensor.data.addr(),
-                tensor.byte_offset
-            )));
-        };
-        if !first.is_multiple_of(dtype.align()) {
-            return Err(refuse(format!(
-                "the data at {first:#x} is not aligned to the {} B that {dtype} needs; copy it first",
-                dtype.align()
-            )));
-        }
-        let start = tensor.data.cast::<u8>().with_addr(first - below);
-        Ok(Self {
-            geometry,
-            dtype,
-            start: NonNull::new(start).expect("above the first page"),
-            bytes: below + above,
-            offset: below,
-        })
-    }
-
     /// # Safety
     /// The bytes are readable, and writable unless `readonly`, until `keeper` is dropped, which may be on any thread.
     unsafe fn take<M: Deletable + 'static>(self, readonly: bool, keeper: Foreign<M>) -> DynTensor {
@@ -221,64 +196,66 @@ impl Described {
         let memory = unsafe { DeviceMemory::foreign(self.start, self.bytes, Device::Cpu, readonly, Box::new(keeper)) };
         DynTensor::from_parts(Arc::new(memory), self.geometry, self.offset, self.dtype)
     }
-}
 
-/// The highest address that data can end at. No 64-bit system gives programs more: 56 bits on x86-64 with five-level
-/// paging, 52 on aarch64. Strides that lead beyond it are wrong, wherever the data begins.
-const LAST: usize = 1 << 56;
-
-/// # Safety
-/// `shape`, and `strides` unless NULL, are readable for `ndim` numbers.
-unsafe fn geometry(tensor: &DLTensor, dtype: DType) -> Result<Geometry> {
-    let ndim = usize::try_from(tensor.ndim)
-        .ok()
-        .filter(|&ndim| ndim <= MAX_NDIM)
-        .ok_or_else(|| refuse(format!("{} dimensions; 0 to {MAX_NDIM} are possible", tensor.ndim)))?;
-    // SAFETY: the caller's promise.
-    let shape = unsafe { numbers(tensor.shape, ndim) }
-        .ok_or_else(|| refuse(format!("the shape is NULL, but there are {ndim} dimensions")))?;
-    // SAFETY: the caller's promise.
-    let strides = unsafe { numbers(tensor.strides, ndim) };
-    let impossible = || {
-        refuse(format!(
-            "shape {shape:?} with strides {strides:?} of {dtype} is impossible"
-        ))
-    };
-    let to_usize = |&dim: &i64| usize::try_from(dim).ok();
-    let dims: SmallVec<[usize; 4]> = shape
-        .iter()
-        .map(to_usize)
-        .collect::<Option<_>>()
-        .ok_or_else(impossible)?;
-    let geometry = match strides {
-        None => Geometry::contiguous("import", &dims, dtype),
-        Some(strides) => {
-            let to_isize = |&stride: &i64| isize::try_from(stride).ok();
-            let strides: SmallVec<[isize; 4]> = strides
-                .iter()
-                .map(to_isize)
-                .collect::<Option<_>>()
-                .ok_or_else(impossible)?;
-            Geometry::strided("import", &dims, &strides, dtype)
+    /// # Errors
+    /// [`Error::Exchange`] where the bytes are not the device's.
+    fn check_device(&self, engine: &Engine) -> Result<()> {
+        let Some(cuda) = engine.backend().cuda().filter(|_| self.bytes > 0) else {
+            return Ok(());
+        };
+        let start = self.start.addr().get() as u64;
+        let found = cuda.device_at(start).map_err(|refusal| engine.error(refusal))?;
+        if found.is_none_or(|found| found == cuda.handles().device.cast_unsigned()) {
+            return Ok(());
         }
-    };
-    geometry.map_err(|_| impossible())
-}
-
-/// `None` for NULL, unless there is nothing to read.
-///
-/// # Safety
-/// `start` is NULL or readable for `count` numbers, for as long as the result is used.
-unsafe fn numbers<'a>(start: *const i64, count: usize) -> Option<&'a [i64]> {
-    if count == 0 {
-        return Some(&[]);
+        Err(refuse(format!(
+            "the data at {start:#x} is said to be on {}, and is on CUDA device {}",
+            engine.device(),
+            found.unwrap_or_default()
+        )))
     }
-    // SAFETY: the caller's promise, and not NULL.
-    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start, count) })
+
+    /// # Errors
+    /// [`Error::Exchange`]; `keeper` was not dropped then.
+    ///
+    /// # Safety
+    /// As [`take`](Self::take), for work of the device; the bytes hold what they should where `ready` says.
+    unsafe fn take_guest<M: Deletable + 'static>(
+        self,
+        engine: &std::sync::Arc<Engine>,
+        readonly: bool,
+        ready: Ready,
+        keeper: Foreign<M>,
+    ) -> Result<DynTensor> {
+        let place = (self.start.addr().get() as u64, self.bytes);
+        // SAFETY: the caller's promise.
+        let memory = unsafe { DeviceMemory::of_guest(engine, place, readonly, ready, keeper) };
+        match memory {
+            Ok(memory) => Ok(DynTensor::from_parts(
+                Arc::new(memory),
+                self.geometry,
+                self.offset,
+                self.dtype,
+            )),
+            Err((error, keeper)) => {
+                std::mem::forget(keeper); // the caller's (D3)
+                Err(refuse(error.to_string()))
+            }
+        }
+    }
 }
 
-fn refuse(reason: String) -> Error {
+pub(super) fn refuse(reason: String) -> Error {
     Error::Exchange { reason }
+}
+
+/// What runs every deleter of others, once it was said: it is handed the call, and makes it or not.
+static AROUND: OnceLock<fn(&mut dyn FnMut())> = OnceLock::new();
+
+/// From now on `around` decides whether the deleter of a tensor that was taken in is called, and calls it: for an interpreter that ends,
+/// into which a deleter may reach. What is not called is lost. The first that is said counts.
+pub fn run_deleters_by(around: fn(&mut dyn FnMut())) {
+    let _ = AROUND.set(around);
 }
 
 /// Keeps a foreign tensor until it is dropped (D3).
@@ -316,7 +293,11 @@ deletable!(DLManagedTensorVersioned);
 
 impl<M: Deletable> Drop for Foreign<M> {
     fn drop(&mut self) {
-        // SAFETY: `import` took ownership, and this is the only drop.
-        unsafe { M::delete(self.0) };
+        // SAFETY: `import` took ownership, and this is the only drop; it is called once.
+        let mut delete = || unsafe { M::delete(self.0) };
+        match AROUND.get() {
+            Some(around) => around(&mut delete),
+            None => delete(),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Exchange of tensors with other libraries, without a copy, by DLPack: the old structure and the versioned one.
 //!
-//! `ffi` is the C layout, `export` hands our tensors out, `import` takes foreign ones in.
+//! `ffi` is the C layout, `export` hands our tensors out, `import` takes foreign ones in, after `described` has checked what they say.
 //!
 //! Memory of a Vulkan device (kDLVulkan) goes out and comes back in within one copy of this library, and no further: DLPack does not say
 //! what the data pointer of such memory points to, and no two libraries agree (one points to an object of its own with the buffer
@@ -17,18 +17,23 @@
 //! - D4: a structure whose deleter is that of this file's exports has a context that this file made, since the deleter takes it for
 //!   one. So an export is known again without a look at anything that a stranger may have put there.
 //!
-//! Absent on purpose: Python capsules and their names (the Python module), and streams: Vulkan has none that libraries share.
+//! - D5: memory of a CUDA device is on loan to the consumer's stream while it is exported, and to the default stream while it is imported
+//!   (`pool/device/loan.rs`): neither side waits on the host, and memory is reused behind the work of both.
+//!
+//! Absent on purpose: Python capsules and their names (the Python module), and streams of Vulkan: it has none that libraries share.
 
+mod described;
 mod export;
 mod ffi;
 mod import;
 #[cfg(test)]
 mod tests;
 
-pub use export::{export, export_versioned};
+pub use crate::pool::device::Ready;
+pub use export::{Consumer, export, export_to, export_versioned, export_versioned_to};
 pub use ffi::{
-    DL_CPU, DL_CUDA_HOST, DL_VULKAN, DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned,
+    DL_CPU, DL_CUDA, DL_CUDA_HOST, DL_VULKAN, DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned,
     DLPACK_FLAG_BITMASK_IS_COPIED, DLPACK_FLAG_BITMASK_READ_ONLY, DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION,
     DLPackVersion, DLTensor,
 };
-pub use import::{import, import_versioned};
+pub use import::{import, import_ready, import_versioned, import_versioned_ready, run_deleters_by};

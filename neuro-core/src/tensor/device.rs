@@ -69,6 +69,16 @@ impl DynTensor {
         Some(self.over(Arc::new(DeviceMemory::of_face(face, self.storage.clone()))))
     }
 
+    /// Whether the elements lie in host memory that CUDA devices have locked in place (page-locked, pinned), as in a pool
+    /// [`with_gpu_support`](MemoryPool::with_gpu_support) where there is such a device: they are copied without staging, by whatever library.
+    pub fn is_pinned(&self) -> bool {
+        let extent = self.geometry.extent();
+        let size = self.dtype.size();
+        let below = extent.start.unsigned_abs() * size;
+        let bytes = (extent.end - extent.start).unsigned_abs() * size;
+        bytes > 0 && self.storage.is_pinned(self.data_ptr().addr() - below, bytes)
+    }
+
     /// The same elements over another handle of the same bytes.
     fn over(&self, storage: Arc<DeviceMemory>) -> Self {
         Self::from_parts(storage, self.geometry.clone(), self.offset, self.dtype)

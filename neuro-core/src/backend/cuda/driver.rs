@@ -132,6 +132,7 @@ driver! {
         peer_can_access = "cuDeviceCanAccessPeer": fn(*mut c_int, DeviceNumber, DeviceNumber);
         peer_enable = "cuCtxEnablePeerAccess": fn(Handle, c_uint);
         peer_copy = "cuMemcpyPeerAsync": fn(Address, Handle, Address, Handle, usize, Handle);
+        pointer_attribute = "cuPointerGetAttribute": fn(*mut c_void, c_uint, Address);
         stream_context = "cuStreamGetCtx": fn(Handle, *mut Handle);
         stream_is_capturing = "cuStreamIsCapturing": fn(Handle, *mut c_uint);
         range_reserve = "cuMemAddressReserve": fn(*mut Address, usize, usize, Address, u64);

@@ -13,6 +13,9 @@ const LOG_BYTES: usize = 8 << 10;
 /// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`.
 const LOG_OPTIONS: [u32; 2] = [5, 6];
 
+/// `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
+const DEVICE_ORDINAL: u32 = 9;
+
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
 const MAX_DYNAMIC_SHARED: i32 = 8;
 
@@ -32,6 +35,22 @@ impl RawCuda for CudaDevice {
 
     fn address(&self, span: Span) -> u64 {
         address(span)
+    }
+
+    fn device_at(&self, address: u64) -> Result<Option<u32>, Refusal> {
+        let _inside = self.shared.health.check()?;
+        let Some(attribute) = self.shared.driver.pointer_attribute else {
+            return Ok(None);
+        };
+        let _current = self.shared.make_current()?;
+        let mut ordinal: i32 = 0;
+        // SAFETY: there is room for the answer, which is an `int`; the address is only looked up.
+        let code = unsafe { attribute((&raw mut ordinal).cast(), DEVICE_ORDINAL, address) };
+        if code == INVALID_VALUE {
+            return Ok(None); // nothing of CUDA's
+        }
+        self.shared.answer("cuPointerGetAttribute", code)?;
+        Ok(u32::try_from(ordinal).ok())
     }
 
     unsafe fn open_stream(&self, stream: usize) -> Result<Queue, Refusal> {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use super::blocks::block_of;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::pool::device::{Engine, engine_of};
+use crate::pool::device::{Engine, Theirs, engine_of};
 use crate::tensor::DynTensor;
 
 pub use self::arguments::Arg;
@@ -63,6 +63,52 @@ pub fn pointer(tensor: &DynTensor) -> Result<u64> {
     engine.check()?;
     let cuda = engine.backend().cuda().ok_or_else(|| not_cuda(OP, engine.device()))?;
     Ok(cuda.address(block.part(tensor.offset_bytes(), 0)))
+}
+
+/// [`pointer`] for code that uses the tensor on the default stream until its memory goes, and says nothing more of it: that stream is behind
+/// what was done with the tensor so far, work that is submitted here later is behind what the stream has by then, and the stream's later
+/// work behind that. Nobody waits on the host.
+///
+/// # Errors
+/// As [`pointer`]; [`Error::Driver`], [`Error::DeviceLost`].
+pub fn share(tensor: &DynTensor) -> Result<u64> {
+    share_with(tensor, Theirs::legacy)
+}
+
+/// [`share`] for code that works on the stream of kernels ([`Handles::compute`]).
+///
+/// # Errors
+/// As [`share`].
+pub fn share_on_compute(tensor: &DynTensor) -> Result<u64> {
+    share_with(tensor, Theirs::compute)
+}
+
+fn share_with(tensor: &DynTensor, stream: impl FnOnce(&Arc<Engine>) -> Result<std::sync::Arc<Theirs>>) -> Result<u64> {
+    let address = pointer(tensor)?;
+    let block = block_of("cuda::share", stream::KIND, tensor)?;
+    let access = if tensor.is_readonly() {
+        Access::Read
+    } else {
+        Access::Write
+    };
+    block.lend_for_good(stream(block.engine())?, access)?;
+    tensor.storage().mark_exposed();
+    Ok(address)
+}
+
+/// The CUDA device whose memory lies at `address`, a `CUdeviceptr`; `None` where CUDA knows of nothing there. Opens the first device.
+///
+/// # Errors
+/// [`Error::Unavailable`] where there is no CUDA device; [`Error::DeviceLost`].
+pub fn device_at(address: u64) -> Result<Option<Device>> {
+    let engine = engine_of(Device::Cuda(0))?;
+    engine.check()?;
+    let cuda = engine
+        .backend()
+        .cuda()
+        .ok_or_else(|| engine.not_cuda("cuda::device_at"))?;
+    let found = cuda.device_at(address).map_err(|refusal| engine.error(refusal))?;
+    Ok(found.map(Device::Cuda))
 }
 
 fn engine_of_cuda(op: &'static str, device: Device) -> Result<Arc<Engine>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::import::Imports;
+use super::loan::{Loans, others_last};
 use super::uses::{Access, Numbers, Uses, Waits};
 use super::{DevicePool, Engine};
 use crate::backend::planted::{Omission, omitted};
@@ -30,6 +31,8 @@ pub(crate) struct DeviceBlock {
     /// Where the host reaches it.
     pub(super) host: Option<NonNull<u8>>,
     pub(super) uses: Mutex<Uses>,
+    /// Whom it is lent (`loan.rs`). Locked with its uses, after them.
+    pub(super) loans: Mutex<Loans>,
 }
 
 /// Where memory comes from that is of no pool of the device.
@@ -44,6 +47,11 @@ pub(super) enum OtherHome {
     },
     /// From whoever exported it. The slab is this block's.
     Shared(Arc<Engine>),
+    /// From another allocator of the process, which gets it back by `keeper`.
+    Foreign {
+        engine: Arc<Engine>,
+        keeper: Option<Box<dyn Send + Sync>>,
+    },
 }
 
 // SAFETY: the address is that of memory which is this block's alone; who uses it proves that he may where he does so.
@@ -82,6 +90,7 @@ impl DeviceBlock {
             requested,
             host,
             uses: Mutex::new(Uses::none()),
+            loans: Mutex::default(),
         }
     }
 
@@ -90,7 +99,9 @@ impl DeviceBlock {
         match &self.other_home {
             // SAFETY: the pool stays while the block is live, which it is as long as this value is there (H1, H2).
             None => unsafe { self.pool.as_ref() }.engine(),
-            Some(OtherHome::Host { engine, .. } | OtherHome::Shared(engine)) => engine,
+            Some(OtherHome::Host { engine, .. } | OtherHome::Shared(engine) | OtherHome::Foreign { engine, .. }) => {
+                engine
+            }
         }
     }
 
@@ -123,20 +134,28 @@ impl DeviceBlock {
         }
     }
 
-    fn uses(&self) -> MutexGuard<'_, Uses> {
+    pub(super) fn uses(&self) -> MutexGuard<'_, Uses> {
         lock(&self.uses)
+    }
+
+    /// Its bytes were used up to `last` before.
+    pub(super) fn begin_behind(&mut self, last: Ticket) {
+        super::handle::uses_of(self).begin_behind(last);
     }
 
     /// What the host waits for before it uses the block.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] in a forked child.
+    /// [`Error::DeviceLost`], also in a forked child; what the driver says of streams that it is lent.
     pub(crate) fn waits_of_host(&self, access: Access) -> Result<Waits> {
         self.engine().check()?;
-        Ok(self.uses().waits_of_host(access))
+        let uses = self.uses();
+        let mut waits = uses.waits_of_host(access);
+        self.waits_of_loans(access, &mut waits)?;
+        Ok(waits)
     }
 
-    /// Work that was submitted on it, of which some may not be done.
+    /// Work that was submitted on it here, of which some may not be done.
     pub(crate) fn uses_under_way(&self) -> Waits {
         if self.engine().is_here() {
             self.uses().waits_of_host(Access::Write)
@@ -162,9 +181,12 @@ impl DeviceBlock {
         self.uses().last()
     }
 
-    /// The last work of each queue that may use it is known to be done.
+    /// The last work of each queue that may use it is known to be done, and nobody has it on loan.
     pub(crate) fn is_idle(&self) -> bool {
-        self.engine().is_here() && super::engine::is_done(&self.uses().last(), &self.engine().done())
+        self.engine().is_here() && {
+            let uses = self.uses();
+            self.loans().is_empty() && super::engine::is_done(&uses.last(), &self.engine().done())
+        }
     }
 }
 
@@ -333,9 +355,11 @@ fn in_order_on<T, E: From<Error>>(
     let mut held: SmallVec<[(MutexGuard<'_, Uses>, Access); 4]> =
         sorted.iter().map(|(block, access)| (block.uses(), *access)).collect();
     let mut waits: Waits = after.iter().copied().collect();
-    for (uses, access) in &held {
+    for ((uses, access), (block, _)) in held.iter().zip(&sorted) {
         uses.waits_of(queue, *access, &mut waits);
+        block.waits_of_loans(*access, &mut waits)?;
     }
+    others_last(&mut waits, queue);
     let (ticket, answer) = hand_over(engine, &waits)?;
     for (uses, access) in &mut held {
         let omission = match access {
@@ -345,6 +369,9 @@ fn in_order_on<T, E: From<Error>>(
         if !omitted(omission) {
             uses.note(ticket, *access);
         }
+    }
+    for (block, access) in &sorted {
+        block.tell_lent(engine, ticket, *access);
     }
     Ok(answer)
 }

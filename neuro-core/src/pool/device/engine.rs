@@ -15,6 +15,7 @@ use super::Domain;
 use super::face::Faces;
 use super::lane::{Lane, Way};
 use super::ring::Ring;
+use super::theirs::Theirs;
 use super::uses::Numbers;
 use crate::backend::life::{self, Inside};
 use crate::backend::planted::{Omission, omitted};
@@ -35,6 +36,8 @@ pub(crate) struct Engine {
     faces: Mutex<Faces>,
     /// Slabs that the host looks into.
     mapped: Mutex<Vec<SlabId>>,
+    /// The default stream and that of kernels, as others have them on loan, once they were asked for.
+    own_streams: Mutex<[Option<Arc<Theirs>>; 2]>,
     /// Forks that this process was the child of when the engine was made.
     forks: u32,
 }
@@ -85,6 +88,7 @@ impl Engine {
             domain: Domain::of(backend),
             faces: Mutex::default(),
             mapped: Mutex::default(),
+            own_streams: Mutex::default(),
             forks: FORKS.load(Ordering::Relaxed),
         }
     }
@@ -242,6 +246,30 @@ impl Engine {
     /// Host memory that the device uses.
     pub(super) fn faces(&self) -> &Mutex<Faces> {
         &self.faces
+    }
+
+    /// Lets go of what is kept for work that is done by now, if there is anything.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub(super) fn let_go(&self) -> Result<()> {
+        if lock(&self.kept).is_empty() {
+            return Ok(());
+        }
+        self.poll().map(drop)
+    }
+
+    /// All that was submitted to a queue of a CUDA device up to now, as a piece of work.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it is none of CUDA's; [`Error::DeviceLost`].
+    pub(super) fn so_far(&self, queue: Queue) -> Result<Ticket> {
+        let cuda = self.backend.cuda().ok_or_else(|| self.not_cuda("a stream"))?;
+        cuda.so_far(queue).map_err(|refusal| self.error(refusal))
+    }
+
+    pub(super) fn own_streams(&self) -> &Mutex<[Option<Arc<Theirs>>; 2]> {
+        &self.own_streams
     }
 
     /// With whom it shares what is imported of the host's memory.

@@ -94,6 +94,10 @@ impl Drop for PoolBlock {
             // SAFETY: leaked in `new`, and this is the end of its only handle.
             return drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
+        let loans = block.loans.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !loans.is_empty() && !block.end_all_loans() {
+            return; // who has it may use it for ever (N2 of `loan.rs`)
+        }
         // SAFETY: leaked in `new`, and this is the end of its only handle.
         let room = unsafe { Box::from_raw(self.0.as_ptr()) };
         if here.take_back(room) {

@@ -186,6 +186,15 @@ pub(crate) fn is_any(addresses: &Range<usize>) -> bool {
     entries.any(|(key, entry)| key.1 < addresses.end && entry.end > addresses.start)
 }
 
+/// Whether all of these addresses are locked in place.
+pub(crate) fn is_locked(addresses: &Range<usize>) -> bool {
+    let table = lock(&TABLE);
+    let locks = table.0.iter().filter(|(_, entry)| entry.locks);
+    let domains: SmallVec<[usize; 2]> = locks.map(|(&(domain, _), _)| domain).collect();
+    let mut domains = domains.into_iter();
+    domains.any(|domain| table.covering(domain, addresses, true).is_some())
+}
+
 /// Bytes of a pool that are imported: each once, however many devices have it.
 pub(crate) fn bytes_of(pool: u64) -> usize {
     let table = lock(&TABLE);

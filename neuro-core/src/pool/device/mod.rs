@@ -10,9 +10,9 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`, `face.rs`, `domain.rs`: host memory that devices reach.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`: memory
-//!   that others share; `peer.rs`: copies from device to device; `theirs.rs`: streams of
-//!   others that use blocks; `hook/`: a pool as somebody else's allocator; `ask.rs`: what else a pool is asked, and all pools together.
+//!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`, `foreign.rs`:
+//!   memory that others share, or own; `peer.rs`: copies from device to device; `theirs.rs`, `loan.rs`: streams
+//!   of others that have blocks on loan; `hook/`: a pool as somebody else's allocator; `ask.rs`: what else a pool is asked, and all pools together.
 //!
 //! Lock order: a domain, all pools of the host; a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -27,10 +27,12 @@ mod expand;
 #[cfg(all(test, not(loom)))]
 mod expand_tests;
 mod face;
+mod foreign;
 mod handle;
 mod hook;
 mod import;
 mod lane;
+mod loan;
 mod peer;
 mod place;
 mod region;
@@ -65,13 +67,16 @@ pub use self::engines::shutdown;
 pub(crate) use self::engines::{Lent, lend};
 pub(crate) use self::engines::{engine_of, import_refused, may_enter, page_locker};
 pub(crate) use self::face::Face;
+pub(crate) use self::foreign::ForeignBlock;
+pub use self::foreign::Ready;
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
 pub use self::hook::{Hook, HookSlot, Keeper, OnFailure, SLOTS, SlotUse, refused_frees};
 pub(crate) use self::import::{
     Import, Table as ImportTable, bytes_of as imported_bytes, finish as finish_imports, is_any as is_imported,
-    lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
+    is_locked, lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
 };
 pub(crate) use self::lane::{Landing, Way};
+pub(crate) use self::loan::Loan;
 pub(crate) use self::peer::copy_to_peer;
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;

@@ -5,6 +5,7 @@
 
 use smallvec::SmallVec;
 
+use super::loan::others_last;
 use super::{Access, DeviceBlock, Waits};
 use crate::backend::planted::{Omission, omitted};
 use crate::backend::raw_cuda::{HeldEvent, RawCuda};
@@ -37,10 +38,13 @@ pub(crate) fn copy_to_peer(from: &DeviceBlock, offset: usize, to: &DeviceBlock, 
 
     let mut waits = Waits::new();
     from_uses.waits_of(Queue::DOWNLOAD, Access::Read, &mut waits);
+    from.waits_of_loans(Access::Read, &mut waits)?;
+    others_last(&mut waits, Queue::DOWNLOAD);
     let theirs = if omitted(Omission::PeerWait) {
         Vec::new()
     } else {
-        let waits = to_uses.waits_of_host(Access::Write);
+        let mut waits = to_uses.waits_of_host(Access::Write);
+        to.waits_of_loans(Access::Write, &mut waits)?;
         target.events_of(&waits).map_err(|refusal| there.error(refusal))?
     };
     let mut refused = None;
@@ -58,11 +62,13 @@ pub(crate) fn copy_to_peer(from: &DeviceBlock, offset: usize, to: &DeviceBlock, 
         return Err(here.error(refused.unwrap_or(Refusal::NoMemory)));
     };
     from_uses.note(ticket, Access::Read);
+    from.tell_lent(here, ticket, Access::Read);
     match follow(source, target, ticket) {
         Ok(behind) => {
             if !omitted(Omission::PeerNote) {
                 to_uses.note(behind, Access::Write);
             }
+            to.tell_lent(there, behind, Access::Write);
             Ok(true)
         }
         Err(refusal) => {

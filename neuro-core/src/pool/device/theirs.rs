@@ -9,9 +9,12 @@ use super::Engine;
 use crate::backend::raw_cuda::RawCuda;
 use crate::backend::{Queue, Refusal, Ticket};
 use crate::error::Result;
+use crate::sync::global::lock;
 
 /// `CU_STREAM_LEGACY`: the default stream, which lives as long as its context.
 pub(crate) const LEGACY: usize = 1;
+/// `CU_STREAM_PER_THREAD`.
+const PER_THREAD: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Theirs {
@@ -21,7 +24,8 @@ pub(crate) struct Theirs {
 }
 
 impl Theirs {
-    /// The stream `raw` of a CUDA device: 0 and 1 are the legacy default stream, 2 is the default stream of whatever thread asks.
+    /// The stream `raw` of a CUDA device: 0 and 1 are the legacy default stream. So is 2, the default stream of a thread, here: that of another
+    /// thread would be another one, and all of them are in order with the legacy one, both ways.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) where the device is none of CUDA's; [`Error::Driver`](crate::Error::Driver) for a
@@ -32,17 +36,14 @@ impl Theirs {
     pub(crate) unsafe fn open(engine: &Arc<Engine>, raw: usize) -> Result<Self> {
         let cuda = cuda_of(engine)?;
         let told = |refusal| engine.error(refusal);
-        let place = if is_of_thread(raw) {
-            None
-        } else {
-            // SAFETY: forwarded contract.
-            match unsafe { cuda.open_stream(raw) } {
-                Ok(queue) => Some(queue),
-                Err(lost @ Refusal::Lost(_)) => return Err(told(lost)),
-                // All places are taken, or it is no stream of this device: that is found out here.
-                // SAFETY: forwarded contract; it waits for nothing.
-                Err(_) => unsafe { cuda.order_stream(raw, &[]) }.map(|()| None).map_err(told)?,
-            }
+        let raw = if raw <= PER_THREAD { LEGACY } else { raw };
+        // SAFETY: forwarded contract.
+        let place = match unsafe { cuda.open_stream(raw) } {
+            Ok(queue) => Some(queue),
+            Err(lost @ Refusal::Lost(_)) => return Err(told(lost)),
+            // All places are taken, or it is no stream of this device: that is found out here.
+            // SAFETY: forwarded contract; it waits for nothing.
+            Err(_) => unsafe { cuda.order_stream(raw, &[]) }.map(|()| None).map_err(told)?,
         };
         Ok(Self {
             engine: Arc::clone(engine),
@@ -56,8 +57,32 @@ impl Theirs {
         self.place.unwrap_or(Queue::COMPUTE)
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    /// The default stream of `engine`'s device, which is there as long as its context, and so stays open once it was.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn legacy(engine: &Arc<Engine>) -> Result<Arc<Self>> {
+        Self::kept(engine, 0, |_| LEGACY)
+    }
+
+    /// The stream that kernels run on here, for others who use it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn compute(engine: &Arc<Engine>) -> Result<Arc<Self>> {
+        Self::kept(engine, 1, |cuda| cuda.handles().compute)
+    }
+
+    fn kept(engine: &Arc<Engine>, at: usize, raw: impl FnOnce(&dyn RawCuda) -> usize) -> Result<Arc<Self>> {
+        let mut kept = lock(engine.own_streams());
+        if let Some(stream) = &kept[at] {
+            return Ok(Arc::clone(stream));
+        }
+        let raw = raw(cuda_of(engine)?);
+        // SAFETY: the device's own, which stays.
+        let stream = Arc::new(unsafe { Self::open(engine, raw)? });
+        kept[at] = Some(Arc::clone(&stream));
+        Ok(stream)
     }
 
     /// Has all that is submitted to it from now on wait. Nobody waits on the host.
@@ -110,11 +135,6 @@ impl Drop for Theirs {
             cuda.close_stream(queue);
         }
     }
-}
-
-/// `CU_STREAM_PER_THREAD`: a queue would be of one thread's only.
-fn is_of_thread(raw: usize) -> bool {
-    raw == 2
 }
 
 fn cuda_of(engine: &Engine) -> Result<&dyn RawCuda> {

@@ -189,7 +189,7 @@ impl Uses {
 }
 
 /// Adds a ticket of another queue; of each queue the last suffices.
-fn add(waits: &mut Waits, queue: Queue, ticket: Ticket) {
+pub(super) fn add(waits: &mut Waits, queue: Queue, ticket: Ticket) {
     if ticket.queue == queue || ticket.number == 0 {
         return;
     }

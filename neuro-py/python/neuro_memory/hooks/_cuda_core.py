@@ -91,43 +91,51 @@ class CudaCoreHook:
             self._scope = None
 
 
+class _Resource:
+    """What ``cuda.core`` asks of a resource, whose class comes beside this one."""
+
+    _framework: Any
+    _hook: _core._CudaHook
+    _device: int
+
+    def allocate(self, size: int, *, stream: Any) -> Any:
+        """A buffer, in the order of a stream."""
+        ptr = self._hook.allocate(size, raw_stream(stream), stream)
+        return self._framework.Buffer.from_handle(ptr, size, mr=self, stream=stream)
+
+    def deallocate(self, ptr: Any, size: int, *, stream: Any) -> None:
+        """Gives memory back, behind what the stream has by now."""
+        self._hook.free(int(ptr), raw_stream(stream), stream)
+
+    @property
+    def is_device_accessible(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def is_host_accessible(self) -> bool:
+        """It is not."""
+        return False
+
+    @property
+    def is_managed(self) -> bool:
+        """It is not."""
+        return False
+
+    @property
+    def device_id(self) -> int:
+        """Number of the pool's device."""
+        return self._device
+
+
 def _resource(core: Any, pool: MemoryPool) -> Any:
-    hook = _core._CudaHook(pool)
-    device = device_of(pool)
-
-    class PoolResource(core.MemoryResource):  # type: ignore[misc]
-        """A pool of neuro_memory."""
-
-        def allocate(self, size: int, *, stream: Any) -> Any:
-            """A buffer, in the order of a stream."""
-            ptr = hook.allocate(size, raw_stream(stream), stream)
-            return core.Buffer.from_handle(ptr, size, mr=self, stream=stream)
-
-        def deallocate(self, ptr: Any, size: int, *, stream: Any) -> None:
-            """Gives memory back, behind what the stream has by now."""
-            hook.free(int(ptr), raw_stream(stream), stream)
-
-        @property
-        def is_device_accessible(self) -> bool:
-            """It is."""
-            return True
-
-        @property
-        def is_host_accessible(self) -> bool:
-            """It is not."""
-            return False
-
-        @property
-        def is_managed(self) -> bool:
-            """It is not."""
-            return False
-
-        @property
-        def device_id(self) -> int:
-            """Number of the pool's device."""
-            return device
-
-    return PoolResource()
+    parts = {
+        "_framework": core,
+        "_hook": _core._CudaHook(pool),
+        "_device": device_of(pool),
+        "__doc__": "A resource of cuda.core that is a pool of neuro_memory.",
+    }
+    return type("PoolResource", (_Resource, core.MemoryResource), parts)()
 
 
 cuda_core = CudaCoreHook()

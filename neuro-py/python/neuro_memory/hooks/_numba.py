@@ -56,41 +56,46 @@ class NumbaHook:
         return self._installed is not None
 
 
+class _Manager:
+    """What Numba asks of a memory manager; the rest is its own class, which comes beside this one."""
+
+    _hook: _core._CudaHook
+    _pool: MemoryPool
+    context: Any
+
+    def initialize(self) -> None:
+        """Nothing to be done."""
+
+    def memalloc(self, size: int) -> Any:
+        """Memory of the pool."""
+        cuda = framework("numba", "numba.cuda", "numba-cuda")
+        device, here = device_of(self._pool), self.context.device.id
+        if here != device:
+            raise RuntimeError(f"hooks.numba: the pool is of cuda:{device}, and memory of cuda:{here} was asked for")
+        ptr = self._hook.allocate(max(size, 1), None)
+        return cuda.MemoryPointer(
+            self.context, ctypes.c_void_p(ptr), size, finalizer=functools.partial(release, self._hook, ptr)
+        )
+
+    def get_memory_info(self) -> Any:
+        """Bytes that the pool still gives, and its limit."""
+        cuda, stats = framework("numba", "numba.cuda", "numba-cuda"), self._pool.stats()
+        limit = stats.limit_bytes or 0
+        return cuda.MemoryInfo(free=limit - stats.live_bytes, total=limit)
+
+    def get_ipc_handle(self, memory: Any) -> Any:
+        """Not with a pool, whose blocks share slabs."""
+        raise NotImplementedError("hooks.numba: memory of a pool has no IPC handle of its own; export a Tensor instead (export_fd)")
+
+    @property
+    def interface_version(self) -> int:
+        """Of Numba's interface."""
+        return 1
+
+
 def _manager(cuda: Any, pool: MemoryPool) -> Any:
-    hook = _core._CudaHook(pool)
-    device = device_of(pool)
-
-    class PoolManager(cuda.HostOnlyCUDAMemoryManager):  # type: ignore[misc]
-        """Numba's device memory from a pool of neuro_memory."""
-
-        def initialize(self) -> None:
-            """Nothing to be done."""
-
-        def memalloc(self, size: int) -> Any:
-            """Memory of the pool."""
-            if self.context.device.id != device:
-                raise RuntimeError(
-                    f"hooks.numba: the pool is of cuda:{device}, and memory of cuda:{self.context.device.id} was asked for"
-                )
-            ptr = hook.allocate(max(size, 1), None)
-            return cuda.MemoryPointer(self.context, ctypes.c_void_p(ptr), size, finalizer=functools.partial(release, hook, ptr))
-
-        def get_memory_info(self) -> Any:
-            """Bytes that the pool still gives, and its limit."""
-            stats = pool.stats()
-            limit = stats.limit_bytes or 0
-            return cuda.MemoryInfo(free=limit - stats.live_bytes, total=limit)
-
-        def get_ipc_handle(self, memory: Any) -> Any:
-            """Not with a pool, whose blocks share slabs."""
-            raise NotImplementedError("hooks.numba: memory of a pool has no IPC handle of its own; export a Tensor instead (export_fd)")
-
-        @property
-        def interface_version(self) -> int:
-            """Of Numba's interface."""
-            return 1
-
-    return PoolManager
+    parts = {"_hook": _core._CudaHook(pool), "_pool": pool, "__doc__": "Numba's device memory from a pool of neuro_memory."}
+    return type("PoolManager", (_Manager, cuda.HostOnlyCUDAMemoryManager), parts)
 
 
 numba = NumbaHook()

@@ -145,6 +145,10 @@ impl RawCuda for Fake {
         span.slab.0 << SLAB | span.offset
     }
 
+    fn device_at(&self, _: u64) -> Result<Option<u32>, Refusal> {
+        Ok(Some(0))
+    }
+
     unsafe fn open_stream(&self, _: usize) -> Result<Queue, Refusal> {
         Err(refusal("open_stream", 1, "no streams here"))
     }

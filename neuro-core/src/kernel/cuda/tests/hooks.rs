@@ -26,11 +26,16 @@ impl Bed {
     }
 
     fn with(seed: u64, streams: usize, flags: u32, limit: usize) -> Self {
-        let machine = Machine::new(seed, 1, false);
+        let machine = Machine::new(seed, 2, false);
         let pool = MemoryPool::new_gpu(machine.devices[0], limit.next_multiple_of(256)).unwrap();
         let streams = (0..streams).map(|_| calls::stream_with(&machine.engines[0], flags));
         let streams = streams.collect();
         Self { machine, pool, streams }
+    }
+
+    /// A stream of another device, which is none of this.
+    fn elsewhere(&self) -> usize {
+        calls::stream(&self.machine.engines[1])
     }
 
     fn fill(&self, stream: usize, block: u64, value: u32) {
@@ -166,11 +171,13 @@ fn a_side_stream_that_is_recorded_is_waited_for() {
 fn on_any(seed: u64) -> Vec<String> {
     let bed = Bed::with(seed, 3, 0, BYTES);
     let hook = Hook::new(&bed.pool).unwrap();
-    for value in 0..12 {
-        let block = take(&hook, None).unwrap();
-        let stream = *bed.streams.get(value % 4).unwrap_or(&0);
+    for value in 0..15 {
+        // Two of the names of default streams, the second of which is that of this thread.
+        let stream = *bed.streams.get(value % 5).unwrap_or(&[0, 2][value % 2]);
+        let named = Some(stream).filter(|&stream| stream == 2);
+        let block = take(&hook, named).unwrap();
         bed.fill(stream, block, value as u32);
-        give(&hook, block, None).unwrap();
+        give(&hook, block, named).unwrap();
     }
     drop(hook);
     bed.end()
@@ -268,11 +275,17 @@ fn what_is_no_block_is_refused_and_counted() {
     // SAFETY: as in `take`.
     assert_eq!(unsafe { hook.allocate(0, stream, || None) }.unwrap(), 0);
     // A stream that cannot be opened: the block stays, and is freed on another.
-    assert!(give(&hook, block, Some(2)).is_err());
+    let elsewhere = bed.elsewhere();
+    let refused = give(&hook, block, Some(elsewhere));
+    assert!(
+        matches!(&refused, Err(Error::Driver { meaning, .. }) if meaning.contains("not of this device")),
+        "{refused:?}"
+    );
     assert_eq!((hook.live_blocks(), bed.pool.stats().live_blocks), (1, 1));
     give(&hook, block, stream).unwrap();
     assert!(give(&hook, block, stream).is_err());
-    assert!(matches!(take(&hook, Some(2)), Err(Error::Driver { .. })));
+    assert!(matches!(take(&hook, Some(elsewhere)), Err(Error::Driver { .. })));
+    calls::destroy(&bed.machine.engines[1], elsewhere);
     assert!(Hook::new(&MemoryPool::unlimited()).is_err());
     drop((hook, other));
     assert_eq!(bed.end(), Vec::<String>::new());
@@ -285,7 +298,9 @@ fn what_an_unknown_stream_uses_stays() {
     let hook = Hook::new(&bed.pool).unwrap();
     let stream = Some(bed.streams[0]);
     let block = take(&hook, stream).unwrap();
-    assert!(record(&hook, block, 2).is_err());
+    let elsewhere = bed.elsewhere();
+    assert!(record(&hook, block, elsewhere).is_err());
+    calls::destroy(&bed.machine.engines[1], elsewhere);
     give(&hook, block, stream).unwrap();
     assert_eq!((hook.live_blocks(), bed.pool.stats().live_blocks), (0, 1));
     assert!(matches!(take(&hook, stream), Err(Error::OutOfMemory { .. })));

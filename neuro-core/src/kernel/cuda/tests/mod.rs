@@ -4,6 +4,7 @@
 
 pub(crate) mod calls;
 mod compiled;
+mod exchange;
 mod fake;
 mod hooks;
 mod launches;

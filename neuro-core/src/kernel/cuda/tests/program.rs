@@ -3,6 +3,7 @@
 //! What a tensor holds is known all the time, and compared whenever one comes to the host. Whether uses are ordered the driver says.
 
 mod guests;
+mod lent;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -134,6 +135,7 @@ struct Actor<'a> {
     items: Vec<Item>,
     ways: Vec<(Transfer, Arc<Vec<u32>>)>,
     guests: Vec<Guest>,
+    lent: Vec<lent::Lent>,
     wrong: Vec<String>,
 }
 
@@ -160,12 +162,13 @@ impl<'a> Actor<'a> {
             items: Vec::new(),
             ways: Vec::new(),
             guests: guests.collect(),
+            lent: Vec::new(),
             wrong: Vec::new(),
         }
     }
 
     fn step(&mut self) {
-        match self.random.below(23) {
+        match self.random.below(29) {
             0 | 1 => self.upload(),
             2 => self.upload_async(),
             3 => self.finish_one(),
@@ -182,6 +185,11 @@ impl<'a> Actor<'a> {
             17 => self.change_guest(),
             18 => self.maybe_fail(),
             19..22 => self.launch(),
+            22 => self.lend(),
+            23 | 24 => self.consumer_writes(),
+            25 => self.use_lent(),
+            26 => self.end_loan(),
+            27 => self.adopt(),
             _ => drop(self.pools.device[self.random.below(2)].trim(0)),
         }
     }
@@ -386,6 +394,11 @@ impl<'a> Actor<'a> {
             }
         }
         self.items.clear();
+        while !self.lent.is_empty() {
+            self.use_lent();
+            self.end_loan();
+            self.items.clear();
+        }
         for mut guest in self.guests.drain(..) {
             guest.stream = None;
             calls::destroy(&self.machine.engines[guest.device], guest.raw);

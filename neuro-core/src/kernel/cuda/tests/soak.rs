@@ -82,6 +82,8 @@ fn omissions_are_found() {
         Omission::NoteElsewhere,
         Omission::PeerWait,
         Omission::PeerNote,
+        Omission::Loan,
+        Omission::EndOfLoan,
     ];
     let is_found = |omission: Omission| {
         (1..300).any(|seed| {

@@ -23,7 +23,7 @@ mod table;
 
 use std::sync::Arc;
 
-use self::streams::{Opened, Streams};
+use self::streams::{Opened, PER_THREAD, Streams, check_capture};
 use self::table::{Handed, Table, Taken};
 use super::{DevicePool, LEGACY, PoolBlock};
 use crate::backend::Ticket;
@@ -42,8 +42,8 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 /// A CUDA pool as the allocator of somebody else: of a framework, whose blocks it knows by their addresses.
 ///
 /// Memory is handed out in the order of streams: what is freed on one may at once be handed to an allocation on it, and to one on another
-/// stream only behind its work. Streams are `CUstream`s of the device's primary context, as numbers; 0 and 1 are the legacy default stream. The
-/// default stream of a thread (2) is refused, since its name means another stream on each thread. All that was allocated counts in the pool's figures,
+/// stream only behind its work. Streams are `CUstream`s of the device's primary context, as numbers; 0 and 1 are the legacy default stream, 2 is the
+/// default stream of whatever thread asks. All that was allocated counts in the pool's figures,
 /// and keeps to its limit. Any thread may use it. What is not freed when it goes is freed then.
 #[derive(Debug)]
 pub struct Hook {
@@ -121,13 +121,14 @@ impl Hook {
         let on = unsafe { self.stream(pool, stream.unwrap_or(LEGACY), keeper) }?;
         self.end_those_left();
         if self.asks_of_captures {
-            on.check_capture(pool)?;
+            // SAFETY: forwarded contract.
+            unsafe { check_capture(pool, stream.unwrap_or(LEGACY)) }?;
         }
         let block = pool.allocate(bytes, 1, on.theirs().queue())?;
         let waits = block.waits_of_host(super::Access::Write)?;
         if !waits.is_empty() {
             on.theirs().wait_for(&waits)?;
-            if stream.is_none() && !omitted(Omission::MarkForAll) {
+            if matches!(stream, None | Some(PER_THREAD)) && !omitted(Omission::MarkForAll) {
                 all_behind(pool, &waits)?;
             }
         }
@@ -237,7 +238,7 @@ impl Hook {
     /// A stream, opened if it was not.
     ///
     /// # Errors
-    /// As [`super::Theirs::open`]; [`Error::Driver`] for the default stream of a thread.
+    /// As [`super::Theirs::open`].
     ///
     /// # Safety
     /// As [`allocate`](Self::allocate).

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::backend::Refusal;
 use crate::error::Result;
 use crate::pool::device::{DevicePool, Engine, LEGACY, Theirs};
 
@@ -30,20 +29,11 @@ impl fmt::Debug for Opened {
 
 impl Opened {
     /// # Errors
-    /// As [`Theirs::open`]; [`Error::Driver`](crate::Error::Driver) for the default stream of a thread: who frees is another thread than who
-    /// has allocated, now and then.
+    /// As [`Theirs::open`].
     ///
     /// # Safety
     /// As [`Theirs::open`].
     pub(super) unsafe fn open(engine: &Arc<Engine>, raw: usize, keeper: StreamKeeper) -> Result<Self> {
-        if raw == 2 {
-            return Err(engine.error(Refusal::Call {
-                call: "open_stream",
-                code: 0,
-                meaning: "the default stream of a thread is another one on each thread, and memory is freed on any; make a stream, and use that"
-                    .to_owned(),
-            }));
-        }
         Ok(Self {
             // SAFETY: forwarded contract.
             theirs: unsafe { Theirs::open(engine, raw) }?,
@@ -59,24 +49,30 @@ impl Opened {
     pub(super) fn is(&self, raw: usize) -> bool {
         self.raw == known_as(raw)
     }
-
-    /// # Errors
-    /// [`Error::Driver`](crate::Error::Driver) while it is captured into a graph: memory that a graph uses is used whenever the graph runs, and not
-    /// only in the order of this stream.
-    pub(super) fn check_capture(&self, pool: &DevicePool) -> Result<()> {
-        let engine = pool.engine();
-        let cuda = engine.backend().cuda().ok_or_else(|| engine.not_cuda("a hook"))?;
-        if self.raw == LEGACY {
-            return Ok(()); // it cannot be captured
-        }
-        // SAFETY: it stays as long as this does (`open`).
-        unsafe { cuda.check_capture(self.raw) }.map_err(|refusal| engine.error(refusal))
-    }
 }
 
-/// 0 and 1 are both the legacy default stream.
+/// # Errors
+/// [`Error::Driver`](crate::Error::Driver) while a stream is captured into a graph: memory that a graph uses is used whenever the graph runs, and
+/// not only in the order of this stream.
+///
+/// # Safety
+/// It is a stream of the pool's device.
+pub(super) unsafe fn check_capture(pool: &DevicePool, raw: usize) -> Result<()> {
+    if raw <= LEGACY {
+        return Ok(()); // it cannot be captured
+    }
+    let engine = pool.engine();
+    let cuda = engine.backend().cuda().ok_or_else(|| engine.not_cuda("a hook"))?;
+    // SAFETY: forwarded contract.
+    unsafe { cuda.check_capture(raw) }.map_err(|refusal| engine.error(refusal))
+}
+
+/// `CU_STREAM_PER_THREAD`: another one on each thread. All of them wait for the legacy default stream, and that for them, so it stands for them.
+pub(super) const PER_THREAD: usize = 2;
+
+/// What a stream is known by: 0 and 1 are both the legacy default stream.
 fn known_as(raw: usize) -> usize {
-    if raw == 0 { LEGACY } else { raw }
+    if raw <= PER_THREAD { LEGACY } else { raw }
 }
 
 /// The last used first.
