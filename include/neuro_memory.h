@@ -1387,8 +1387,7 @@ neuro_status_t neuro_cuda_hook_retain(neuro_cuda_hook_t *hook);
 neuro_status_t neuro_cuda_hook_release(neuro_cuda_hook_t *hook);
 
 // Memory of at least `bytes` bytes, aligned to 256, to be used on `cu_stream` from now on: its `CUdeviceptr`. 0 bytes are 0, of which nothing
-// has to be freed. `NEURO_DRIVER` where the stream is none of the device, is captured into a graph, or is the default stream of a thread (2), whose name
-// means another one on each.
+// has to be freed. `NEURO_DRIVER` where the stream is none of the device, or is captured into a graph.
 //
 // Caller: `cu_stream` is a `CUstream` of the device's primary context, or NULL for the legacy default stream, and stays until what was allocated,
 // freed or recorded on it is freed and `neuro_cuda_hook_forget_stream` was called; a live `hook` is not released meanwhile; `out` is
@@ -1467,7 +1466,7 @@ neuro_function_t neuro_find_function(const char *name);
 // free: of whatever address; one that is no live block is refused, with a line on standard error. Size and device are not looked at.
 // record_stream (for set_record_stream_fn): the block is used on that stream, too, until it is freed. A failure throws where that was asked
 // for, and is a line on standard error else; the memory is never handed out again then.
-// empty_cache (for set_reset_fn): gives unused memory of the pool back to the device.
+// empty_cache (for set_reset_fn): waits for the streams that it knows, and gives unused memory of the pool back to the device.
 // Caller: a stream is a cudaStream_t of the device's primary context, or NULL, and stays until what was allocated on it is freed and the number is bound
 // no more, as those do that PyTorch makes itself.
 #ifdef __cplusplus
