@@ -12,7 +12,8 @@
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
 //!   is refused; `expand.rs`: memory that grows in one range of addresses; `debug.rs`: blocks that are allocations of the driver; `room.rs`: what
 //!   the device does not give; `share.rs`, `foreign.rs`: memory that others share, or own; `peer.rs`: copies from device to device;
-//!   `theirs.rs`, `loan.rs`: streams of others that have blocks on loan; `ask.rs`: what else a pool is asked, and all pools together.
+//!   `theirs.rs`, `loan.rs`: streams of others that have blocks on loan; `hook/`: a pool as somebody else's allocator; `ask.rs`: what else a pool
+//!   is asked, and all pools together.
 //!
 //! Lock order: a domain, all pools of the host; a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -32,6 +33,7 @@ mod expand_tests;
 mod face;
 mod foreign;
 mod handle;
+mod hook;
 mod import;
 mod lane;
 mod loan;
@@ -72,6 +74,7 @@ pub(crate) use self::face::Face;
 pub(crate) use self::foreign::ForeignBlock;
 pub use self::foreign::Ready;
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
+pub use self::hook::{Hook, HookSlot, Keeper, OnFailure, SLOTS, SlotUse, refused_frees};
 pub(crate) use self::import::{
     Import, Table as ImportTable, bytes_of as imported_bytes, finish as finish_imports, is_any as is_imported,
     is_locked, lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,

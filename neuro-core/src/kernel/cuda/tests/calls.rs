@@ -81,10 +81,15 @@ pub(super) fn in_context<T>(engine: &Engine, work: impl FnOnce() -> T) -> T {
 
 /// A stream that waits for no other, of a device's primary context.
 pub(super) fn stream(engine: &Engine) -> usize {
+    stream_with(engine, 1)
+}
+
+/// With flags: 0 waits for the legacy default stream, and that for it.
+pub(super) fn stream_with(engine: &Engine, flags: u32) -> usize {
     let create = call!("cuStreamCreate": fn(*mut usize, u32));
     let mut stream = 0;
     // SAFETY: there is room for the answer.
-    in_context(engine, || while unsafe { create(&mut stream, 1) } != 0 {});
+    in_context(engine, || while unsafe { create(&mut stream, flags) } != 0 {});
     stream
 }
 
@@ -92,6 +97,17 @@ pub(super) fn destroy(engine: &Engine, stream: usize) {
     let destroy = call!("cuStreamDestroy_v2": fn(usize));
     // SAFETY: a stream of the program's own, which it uses no more.
     assert_eq!(in_context(engine, || unsafe { destroy(stream) }), 0);
+}
+
+/// Waits for a stream; whether the driver did not refuse to.
+pub(super) fn try_synchronize(stream: usize) -> bool {
+    let synchronize = call!("cuStreamSynchronize": fn(usize));
+    // SAFETY: a stream of the program's own.
+    unsafe { synchronize(stream) == 0 }
+}
+
+pub(super) fn synchronize(stream: usize) {
+    assert!(try_synchronize(stream));
 }
 
 pub(super) fn fill(stream: usize, to: u64, value: u32, words: usize) -> Result<()> {

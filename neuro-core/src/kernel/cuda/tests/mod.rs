@@ -7,6 +7,7 @@ pub(crate) mod calls;
 mod compiled;
 mod exchange;
 mod fake;
+mod hooks;
 mod launches;
 mod late;
 pub(crate) mod machine;
