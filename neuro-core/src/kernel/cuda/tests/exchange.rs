@@ -37,7 +37,7 @@ impl Consumes {
     }
 
     /// The same tensor as another library hands it on, which keeps this until its own deleter is called.
-    pub(super) fn as_a_strangers(self) -> NonNull<DLManagedTensor> {
+    pub(super) fn into_a_strangers(self) -> NonNull<DLManagedTensor> {
         unsafe extern "C" fn delete(managed: *mut DLManagedTensor) {
             // SAFETY: made below, and deleted once.
             unsafe {
@@ -66,7 +66,7 @@ impl Drop for Consumes {
 
 /// A tensor of another library over one of ours, taken in: none of ours, as far as we know.
 pub(super) fn from_a_stranger(tensor: &DynTensor) -> crate::Result<DynTensor> {
-    let stranger = Consumes::new(tensor, Consumer::DefaultStream)?.as_a_strangers();
+    let stranger = Consumes::new(tensor, Consumer::DefaultStream)?.into_a_strangers();
     // SAFETY: as it made it; ready on the default stream, as the export was.
     unsafe { dlpack::import(stranger) }
 }
@@ -180,7 +180,7 @@ fn a_producers_memory_is_given_back_behind_our_work() {
         let producer = Consumes::new(&base, Consumer::DefaultStream).unwrap();
         fill(bed.engine(), 0, address, 3, 2000).unwrap();
         // SAFETY: as it made it, and ready there.
-        let theirs = unsafe { dlpack::import(producer.as_a_strangers()) }.unwrap();
+        let theirs = unsafe { dlpack::import(producer.into_a_strangers()) }.unwrap();
         assert_eq!(theirs.device(), bed.device);
         assert!(!theirs.storage().is_pooled());
         assert_eq!(pointer(&theirs).unwrap(), address);
@@ -207,7 +207,7 @@ fn ready_on_our_own_stream() {
     let compute = handles(bed.device).unwrap().compute;
     let stranger = Consumes::new(&base, Consumer::Stream(compute))
         .unwrap()
-        .as_a_strangers();
+        .into_a_strangers();
     fill(bed.engine(), compute, address, 3, 100).unwrap();
     // SAFETY: as it made it, and ready there.
     let theirs = unsafe { dlpack::import_ready(stranger, Ready::OnComputeStream, false) }.unwrap();
@@ -289,7 +289,7 @@ fn refusals_leave_everything_as_it_was() {
     let bed = Bed::new(1, 1 << 20);
     let t = bed.counting(64);
     for id in [-1, 7_000_000] {
-        let sent = Consumes::new(&t, Consumer::DefaultStream).unwrap().as_a_strangers();
+        let sent = Consumes::new(&t, Consumer::DefaultStream).unwrap().into_a_strangers();
         // SAFETY: ours alone; then refused, and deleted by hand.
         let refused = unsafe {
             (*sent.as_ptr()).dl_tensor.device.device_id = id;
