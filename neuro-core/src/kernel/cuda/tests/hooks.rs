@@ -318,7 +318,10 @@ fn streams_are_kept_as_long_as_they_may_be_used() {
     let hook = Hook::new(&bed.pool).unwrap();
     let kept = Arc::new(());
     let keeper = || -> Keeper { Some(Box::new(Arc::clone(&kept)) as Box<dyn Any + Send + Sync>) };
-    let take = |at: usize| unsafe { hook.allocate(BYTES, Some(bed.streams[at]), keeper) }.unwrap(); // SAFETY: as in `take`
+    let take = |at: usize| {
+        // SAFETY: as in `take` above.
+        unsafe { hook.allocate(BYTES, Some(bed.streams[at]), keeper) }.unwrap()
+    };
     let first = take(0);
     give(&hook, take(0), None).unwrap();
     assert_eq!(Arc::strong_count(&kept), 2, "once for each stream");
