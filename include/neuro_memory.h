@@ -108,8 +108,8 @@ struct DLManagedTensorVersioned;
 
 // Flag of `neuro_pool_options_t`: devices may use the pool's memory where it lies. A tensor of it goes to a device that shares the
 // host's memory without a copy, and to others by a copy of the device's own. Where that cannot be, copies are as from any pool, and
-// `neuro_pool_get_gpu_support` says why. Where there is a CUDA device, all memory of the pool is page-locked as it takes it, in steps of
-// 2 MiB: `pinned_bytes` of its figures. Memory that devices have reached stays with the pool until it is trimmed or gone.
+// `neuro_pool_get_gpu_support` says why. Where there is a CUDA device, blocks of the pool lie in page-locked memory, each in what was locked by
+// one call: `pinned_bytes` of its figures. Memory that devices have reached stays with the pool until it is trimmed or gone.
 #define NEURO_POOL_GPU_SUPPORT 8
 
 // Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
@@ -1071,17 +1071,41 @@ neuro_status_t neuro_tensor_map(const neuro_tensor_t *tensor,
 //
 // Of a tensor on a Vulkan device the structure says so (kDLVulkan), and its data pointer is no address and no handle: only this
 // copy of the library can take it, with `neuro_tensor_from_dlpack`. For others copy the tensor to the cpu first.
+//
+// Memory of a CUDA device is for a consumer on the legacy default stream: see `neuro_tensor_to_dlpack_on`.
 neuro_status_t neuro_tensor_to_dlpack(const neuro_tensor_t *tensor,
                                       struct DLManagedTensor **out);
 
 // As `neuro_tensor_to_dlpack`, in the structure of DLPack 1.x; its flags say whether the tensor is read-only.
 neuro_status_t neuro_tensor_to_dlpack_versioned(const neuro_tensor_t *tensor, struct DLManagedTensorVersioned **out);
 
-// A tensor over the memory of `managed`, which is taken over on success only: its deleter is called, on any thread, when
-// the last tensor that shares the memory is released. What cannot be taken (a device other than the CPU, an impossible
-// shape, strides that leave the address space) is `NEURO_EXCHANGE` and stays the caller's. Release `*out` once.
+// As `neuro_tensor_to_dlpack`, for a consumer that uses memory of a CUDA device on `cu_stream`, a `CUstream` (NULL: the legacy default
+// stream, as there). The stream is behind what was done with the tensor so far; until the deleter is called, what is done with it here is
+// behind what the stream has by then, and the stream's later work behind that; the memory is handed out again behind the stream's work.
+// Nobody waits on the host. Without a meaning for memory of other devices.
 //
-// Memory of a Vulkan device is taken where this copy of the library exported it; then the deleter is called at once.
+// Caller: `cu_stream` is of the primary context of the tensor's device, and
+// stays until the deleter was called.
+neuro_status_t neuro_tensor_to_dlpack_on(const neuro_tensor_t *tensor,
+                                         void *cu_stream,
+                                         struct DLManagedTensor **out);
+
+// As `neuro_tensor_to_dlpack_on`, in the structure of DLPack 1.x.
+//
+// Caller: As `neuro_tensor_to_dlpack_on`.
+neuro_status_t neuro_tensor_to_dlpack_versioned_on(const neuro_tensor_t *tensor,
+                                                   void *cu_stream,
+                                                   struct DLManagedTensorVersioned **out);
+
+// A tensor over the memory of `managed`, which is taken over on success only: its deleter is called, on any thread, when
+// the last tensor that shares the memory is released. What cannot be taken (a device other than the CPU or one of CUDA's, an
+// impossible shape, strides that leave the address space) is `NEURO_EXCHANGE` and stays the caller's. Release `*out` once.
+//
+// Memory of a CUDA device holds what it should behind what the legacy default stream has by now. While it is here, what is done with it is
+// behind what that stream has by then, and the stream's later work behind that; the deleter is called when the work here is done.
+//
+// Memory of a Vulkan device is taken where this copy of the library exported it; then the deleter is called at once, as it is for
+// memory of a CUDA device that comes home.
 //
 // Caller: `managed` is NULL or a structure as DLPack defines it that no one took over before: a second import of the same one
 // cannot be told from a first. Its data is readable and writable until the deleter is called; `out` is NULL or writable.
@@ -1092,6 +1116,21 @@ neuro_status_t neuro_tensor_from_dlpack(struct DLManagedTensor *managed,
 //
 // Caller: As `neuro_tensor_from_dlpack`; data that is marked read-only need not be writable.
 neuro_status_t neuro_tensor_from_dlpack_versioned(struct DLManagedTensorVersioned *managed, neuro_tensor_t **out);
+
+// As `neuro_tensor_from_dlpack`, of memory that holds what it should behind what `cu_stream` has by now, a `CUstream` of the device's primary
+// context (NULL: the legacy default stream). Without a meaning for memory of other devices.
+//
+// Caller: As `neuro_tensor_from_dlpack`; `cu_stream` is such a stream.
+neuro_status_t neuro_tensor_from_dlpack_on(struct DLManagedTensor *managed,
+                                           void *cu_stream,
+                                           neuro_tensor_t **out);
+
+// As `neuro_tensor_from_dlpack_on`, for the structure of DLPack 1.x.
+//
+// Caller: As `neuro_tensor_from_dlpack_versioned` and `neuro_tensor_from_dlpack_on`.
+neuro_status_t neuro_tensor_from_dlpack_versioned_on(struct DLManagedTensorVersioned *managed,
+                                                     void *cu_stream,
+                                                     neuro_tensor_t **out);
 
 // Reads all tensors of the file at `path` into `pool` (NULL: the default pool). Release `*out` once.
 //

@@ -59,6 +59,9 @@ cuda_sim_dir() {
     printf '%s' "$dir"
 }
 
+# in_ci: whether this is continuous integration, where all is installed that a test needs.
+in_ci() { case ${CI:-} in '' | 0 | false) return 1 ;; esac }
+
 # vulkan_missing: Debian's names of what the tests of Vulkan devices need and do not find: loader, software device, layer that
 # checks. The software device also where there is a graphics card: it is there on every machine.
 vulkan_missing() {
@@ -77,13 +80,9 @@ vulkan_missing() {
 require_vulkan() {
     local missing
     missing=$(vulkan_missing | tr '\n' ' ')
-    case ${CI:-} in
-    '' | 0 | false)
-        if [ -n "$missing" ] && ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
-            return 0
-        fi
-        ;;
-    esac
+    if ! in_ci && [ -n "$missing" ] && ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
+        return 0
+    fi
     export NEURO_REQUIRE_VULKAN=1
     [ -z "$missing" ] || die "the tests of Vulkan devices have to run here, and these are missing: $missing" "    apt-get install -y $missing"
 }

@@ -8,6 +8,9 @@
 set_of_packages=${1:-test}
 requirements=requirements/$set_of_packages.txt
 need "$requirements" "the list of Python packages"
+lists=("$requirements")
+# Too much for everybody's machine; the part `torch` of the tests says so where it is not there.
+if [ "$set_of_packages" = test ] && in_ci; then lists+=(requirements/torch.txt); fi
 
 # ---- Rust ---------------------------------------------------------------------------------------------------------
 
@@ -65,10 +68,10 @@ if [ ! -x "$PYTHON" ] || [ "$(cat "$VENV/interpreter" 2>/dev/null)" != "$interpr
 fi
 
 stamp=$VENV/installed-$set_of_packages
-sum=$(cat requirements/*.txt | sha256sum)
+sum=$(cat requirements/*.txt | sha256sum)${lists[*]}
 if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
-    say "installing Python packages: $requirements"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" ||
-        die "pip could not install $requirements into .venv; its words are above"
+    say "installing Python packages: ${lists[*]}"
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check "${lists[@]/#/--requirement=}" ||
+        die "pip could not install ${lists[*]} into .venv; its words are above"
     printf '%s\n' "$sum" >"$stamp"
 fi

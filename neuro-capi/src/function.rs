@@ -148,7 +148,9 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_fill_f64
     neuro_tensor_fill_i64
     neuro_tensor_from_dlpack
+    neuro_tensor_from_dlpack_on
     neuro_tensor_from_dlpack_versioned
+    neuro_tensor_from_dlpack_versioned_on
     neuro_tensor_get_alignment
     neuro_tensor_get_const_data
     neuro_tensor_get_data
@@ -174,7 +176,9 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_to_device
     neuro_tensor_to_device_async
     neuro_tensor_to_dlpack
+    neuro_tensor_to_dlpack_on
     neuro_tensor_to_dlpack_versioned
+    neuro_tensor_to_dlpack_versioned_on
     neuro_tensor_to_pool
     neuro_tensor_to_pool_async
     neuro_tensor_transpose

@@ -28,8 +28,8 @@ pub const NEURO_POOL_DEBUG: u64 = 2;
 pub const NEURO_POOL_NO_DECAY: u64 = 4;
 /// Flag of `neuro_pool_options_t`: devices may use the pool's memory where it lies. A tensor of it goes to a device that shares the
 /// host's memory without a copy, and to others by a copy of the device's own. Where that cannot be, copies are as from any pool, and
-/// `neuro_pool_get_gpu_support` says why. Where there is a CUDA device, all memory of the pool is page-locked as it takes it, in steps of
-/// 2 MiB: `pinned_bytes` of its figures. Memory that devices have reached stays with the pool until it is trimmed or gone.
+/// `neuro_pool_get_gpu_support` says why. Where there is a CUDA device, blocks of the pool lie in page-locked memory, each in what was locked by
+/// one call: `pinned_bytes` of its figures. Memory that devices have reached stays with the pool until it is trimmed or gone.
 pub const NEURO_POOL_GPU_SUPPORT: u64 = 8;
 /// Flag of `neuro_pool_options_t`, for a pool of a device: other processes and interfaces can import its memory
 /// (`neuro_tensor_export_fd`). A device that cannot is reported by the first allocation, as `NEURO_UNAVAILABLE`.

@@ -297,6 +297,10 @@ impl Lent {
         let memory = Arc::clone(memory);
         Ok(Some(Self { memory, loan }))
     }
+
+    pub(crate) fn memory(&self) -> &Arc<DeviceMemory> {
+        &self.memory
+    }
 }
 
 impl Drop for Lent {

@@ -49,7 +49,7 @@ impl PyTensor {
 }
 
 /// The device type and number of a device.
-fn number_of(device: Device) -> PyResult<(i32, i32)> {
+pub(crate) fn number_of(device: Device) -> PyResult<(i32, i32)> {
     match device {
         Device::Cpu => Ok(CPU),
         Device::Cuda(ordinal) if i32::try_from(ordinal).is_ok() => Ok((dlpack::DL_CUDA, ordinal.cast_signed())),
@@ -114,7 +114,7 @@ pub(crate) fn export<'py>(
 }
 
 /// What the driver refuses to do for a consumer is refused to him.
-fn refusal(error: neuro_core::Error) -> PyErr {
+pub(crate) fn refusal(error: neuro_core::Error) -> PyErr {
     match error {
         neuro_core::Error::Driver { .. } => PyBufferError::new_err(error.to_string()),
         error => raise(error),

@@ -68,6 +68,14 @@ fn taken(x: &Bound<'_, PyAny>, device: Option<Device>, copy: Option<bool>) -> Py
             x.get_type()
         )));
     };
+    // PyTorch hands out the memory of a tensor that is negated in name only as if its values lay there.
+    let negated = x.getattr_opt(intern!(py, "is_neg"))?;
+    if negated.is_some_and(|negated| negated.call0().is_ok_and(|answer| answer.is_truthy().unwrap_or(false))) {
+        return refuse(format!(
+            "the {} has its negative bit set: what lies in memory is not its values; call .resolve_neg() first",
+            x.get_type()
+        ));
+    }
     let place = match x.getattr_opt(intern!(py, "__dlpack_device__"))? {
         Some(place) => Some(place.call0()?.extract::<(i32, i32)>()?),
         None => None,

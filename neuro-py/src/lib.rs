@@ -23,6 +23,7 @@ mod devices;
 mod dlpack;
 mod dlpack_call;
 mod dlpack_import;
+mod dlpack_table;
 #[deny(unsafe_code)]
 mod dtype;
 #[deny(unsafe_code)]
@@ -71,6 +72,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cuda_kernel::register(module)?;
     devices::register(module)?;
     dlpack_import::register(module)?;
+    dlpack_table::register(module)?;
     dlpack_call::register(module)?;
     numpy_hook::register(module)?;
     pickle::register(module)?;

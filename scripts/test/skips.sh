@@ -60,6 +60,8 @@ echo : >"$work/scripts/setup.sh"
 echo 'echo fine' >"$work/scripts/test/good.sh"
 echo 'printf "SKIPPED: a check: no such thing here\n"' >"$work/scripts/test/skipping.sh"
 echo 'printf "SKIPPED: a check: needs hardware that is not here\n"' >"$work/scripts/test/hardware.sh"
+echo 'printf "SKIPPED: a check: needs 3 GB of packages: python -m pip install -r this.txt\n"' >"$work/scripts/test/large.sh"
+echo 'printf "SKIPPED: a check: needs 3 GB of packages\n"' >"$work/scripts/test/silent.sh"
 echo 'printf "\nSKIPPED: on standard error: no device\n" >&2' >"$work/scripts/test/aside.sh"
 echo 'echo "SKIPPED [3] tests/python/test_x.py:9: SKIPPED: no device"' >"$work/scripts/test/pytest.sh"
 
@@ -72,10 +74,14 @@ whole() {
     [ "${said##*$'\n'}" = "$summary" ] || die "$*: '$summary' is not its last line" "$said"
     printf '%s\n' "$said" | sed -n '/^all /,$p' >"$work/summary"
 }
-unset NM_ALLOW_SKIPS
+unset NM_ALLOW_SKIPS CI
 whole 0 "1 passed, 0 failed, 0 skipped" good
 whole 0 "2 passed, 0 failed, 1 skipped" good hardware
-for part in skipping aside pytest; do
+whole 0 "2 passed, 0 failed, 1 skipped" good large
+CI=false whole 0 "2 passed, 0 failed, 1 skipped" good large
+CI=1 whole 1 "1 passed, 1 failed, 1 skipped" good large
+CI=1 whole 0 "2 passed, 0 failed, 1 skipped" good hardware
+for part in skipping silent aside pytest; do
     whole 1 "1 passed, 1 failed, 1 skipped" good "$part"
     grep -q '^SKIPPED' "$work/summary" || die "$part: its skip is not in the summary"
 done

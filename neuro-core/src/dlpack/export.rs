@@ -42,10 +42,8 @@ struct Exported<M> {
     managed: M,
     /// The shape, then the strides.
     numbers: SmallVec<[i64; 8]>,
-    /// Dropped first: says that the consumer is done.
-    _lent: Option<Lent>,
     /// Kept for its drop, which gives the handle back (D1), and for who takes the export back in.
-    storage: Arc<DeviceMemory>,
+    storage: Storage,
     /// Bytes from the start of the storage to element `[0, 0, …]`.
     offset: usize,
 }
@@ -216,8 +214,7 @@ fn hand_out<M: Managed>(
             byte_offset: 0,
         }),
         numbers,
-        _lent: lent,
-        storage: tensor.storage().clone(),
+        storage: lent.map_or_else(|| Storage::Plain(tensor.storage().clone()), Storage::Lent),
         offset: tensor.data_ptr().addr() - tensor.storage().ptr().addr().get(),
     }));
     if address != NOT_AN_ADDRESS {
@@ -232,6 +229,21 @@ fn hand_out<M: Managed>(
         let managed = &raw mut (*whole).managed;
         (*managed).point(whole.cast(), shape, strides);
         Ok(NonNull::new_unchecked(managed))
+    }
+}
+
+/// The handle of an export.
+enum Storage {
+    Plain(Arc<DeviceMemory>),
+    Lent(Lent),
+}
+
+impl Storage {
+    fn memory(&self) -> &Arc<DeviceMemory> {
+        match self {
+            Storage::Plain(memory) => memory,
+            Storage::Lent(lent) => lent.memory(),
+        }
     }
 }
 
@@ -283,7 +295,7 @@ macro_rules! managed {
                 // and nobody writes to these parts of it.
                 unsafe {
                     let exported = self.manager_ctx.cast::<Exported<$type>>();
-                    let storage = &*(&raw const (*exported).storage);
+                    let storage = (*(&raw const (*exported).storage)).memory();
                     let offset = (*exported).offset;
                     let device = device_of(storage.device()).ok()?;
                     Some(Origin {

@@ -274,6 +274,7 @@ mod tests {
             after: NIL,
             state: State::Free,
             tag: Tag::IDLE,
+            seam: false,
             class: 0,
         };
         assert_eq!(range(3, 6).fit(5, 4), Some(4));

@@ -4,7 +4,7 @@ use super::node::{NIL, State};
 use super::{OffsetHeap, Tag};
 
 impl OffsetHeap {
-    /// Checks every invariant of the heap and of its parts (H1 to H6 of [the module](super), and B of bins.rs). Visits every
+    /// Checks every invariant of the heap and of its parts (H1 to H7 of [the module](super), and B of bins.rs). Visits every
     /// range: for tests and debugging.
     ///
     /// # Panics
@@ -23,6 +23,7 @@ impl OffsetHeap {
                 node.offset
             );
             end = node.end();
+            assert!(!node.seam || before != NIL, "H7: a seam at 0");
             match node.state {
                 State::Vacant => panic!("H1: the range at {} is vacant", node.offset),
                 State::Live => {
@@ -30,9 +31,8 @@ impl OffsetHeap {
                     before_tag = None;
                 }
                 State::Free => {
-                    assert_ne!(
-                        before_tag,
-                        Some(node.tag),
+                    assert!(
+                        before_tag != Some(node.tag) || node.seam,
                         "H3: two neighbours of one tag at {}",
                         node.offset
                     );

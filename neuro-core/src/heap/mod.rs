@@ -14,6 +14,9 @@
 //! A block is named by its offset and its node ([`Block`]), so that nothing has to be looked up to free it; who has only an
 //! address finds both in the pool's page records.
 //!
+//! A *seam* is a place that no range reaches across, free or live: two sides of the memory that are not one to somebody else, such
+//! as a driver that locked each of them by itself ([`OffsetHeap::part`]).
+//!
 //! A free range carries a [`Tag`]: the queue that last used it, or [`Tag::IDLE`]. A request of a queue is served from
 //! ranges of that queue (ordered after its earlier work by the queue itself) or idle ones, never from another queue's.
 //!
@@ -26,10 +29,11 @@
 //! Invariants (`assert_valid`, check.rs):
 //! - H1: nodes, followed from neighbour to neighbour, tile `0..capacity`: no gap, no overlap, none empty.
 //! - H2: every node is one of these ranges, or vacant.
-//! - H3: no two neighbouring free ranges have the same tag. Ranges of different tags never merge.
+//! - H3: no two neighbouring free ranges have the same tag, but on either side of a seam. Ranges of different tags never merge.
 //! - H4: `wilderness` is the free range that ends at `capacity`, or none.
 //! - H5: the counts of free units, free ranges and live blocks are exact. Sizes are never rounded.
 //! - H6: each free range but the wilderness is in the one list of its tag and size class.
+//! - H7: a seam is where a range starts, until it is taken back; none is at 0.
 //!
 //! Absent on purpose: locks, growth and statistics (`pool`), when a queue has finished (its owner calls
 //! [`OffsetHeap::retag`]), and which memory is committed.
@@ -38,6 +42,7 @@ mod bins;
 mod check;
 mod node;
 mod ops;
+mod seam;
 #[cfg(test)]
 mod tests;
 
@@ -109,7 +114,9 @@ impl OffsetHeap {
         self.free_runs = usize::from(self.capacity > 0);
         self.wilderness = NIL;
         if self.capacity > 0 {
-            self.wilderness = self.nodes.add(0, self.capacity, NIL, NIL, State::Free, Tag::IDLE);
+            self.wilderness = self
+                .nodes
+                .add(0, self.capacity, NIL, NIL, State::Free, Tag::IDLE, false);
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Node {
     pub(super) after: u32,
     pub(super) state: State,
     pub(super) tag: Tag,
+    /// Whether a seam is where it starts.
+    pub(super) seam: bool,
     /// The size class of the list that it is in, if it is in one.
     pub(super) class: u8,
 }
@@ -53,6 +55,12 @@ impl Node {
     pub(super) fn is_free(&self, tag: Tag) -> bool {
         self.state == State::Free && self.tag == tag
     }
+
+    /// Whether it is one that becomes part of what lies before it.
+    #[inline]
+    pub(super) fn merges(&self, tag: Tag) -> bool {
+        self.is_free(tag) && !self.seam
+    }
 }
 
 #[derive(Debug)]
@@ -73,7 +81,17 @@ impl Default for Nodes {
 impl Nodes {
     /// A new node between two others.
     #[inline]
-    pub(super) fn add(&mut self, offset: u32, len: u32, before: u32, after: u32, state: State, tag: Tag) -> u32 {
+    #[expect(clippy::too_many_arguments, reason = "all that a node is")]
+    pub(super) fn add(
+        &mut self,
+        offset: u32,
+        len: u32,
+        before: u32,
+        after: u32,
+        state: State,
+        tag: Tag,
+        seam: bool,
+    ) -> u32 {
         let node = Node {
             offset,
             len,
@@ -81,6 +99,7 @@ impl Nodes {
             after,
             state,
             tag,
+            seam,
             class: 0,
         };
         let index = if self.vacant == NIL {
@@ -115,6 +134,7 @@ impl Nodes {
             after: NIL,
             state: State::Vacant,
             tag: Tag::IDLE,
+            seam: false,
             class: 0,
         };
         self.all.push(vacant);
@@ -161,6 +181,13 @@ impl Nodes {
     /// All nodes in one state.
     pub(super) fn of_state(&self, state: State) -> impl Iterator<Item = &Node> {
         self.all.iter().filter(move |node| node.state == state)
+    }
+
+    /// The range that `offset` lies in. Looks at all of them.
+    pub(super) fn around(&self, offset: u32) -> Option<u32> {
+        let is_around =
+            |node: &Node| node.state != State::Vacant && node.offset <= offset && offset - node.offset < node.len;
+        self.all.iter().position(is_around).map(|index| index as u32)
     }
 
     /// The node at offset 0, if there is any.

@@ -107,8 +107,8 @@ impl OffsetHeap {
     }
 
     /// Changes the length of a live block without moving it; whether that was possible. A shrink leaves the tail free under
-    /// `tag`. A growth needs a long enough free range right behind the block, tagged `tag` or idle. `false`, with nothing
-    /// changed, also if it is no live block or `new_len` is 0.
+    /// `tag`. A growth needs a long enough free range right behind the block, tagged `tag` or idle, and no seam there. `false`,
+    /// with nothing changed, also if it is no live block or `new_len` is 0.
     pub fn resize(&mut self, block: Block, new_len: u32, tag: Tag) -> bool {
         let Ok(&Node { len, after, .. }) = self.live_node(block) else {
             return false;
@@ -124,7 +124,7 @@ impl OffsetHeap {
             self.nodes.get_mut(block.node).len = new_len;
             let tail = self
                 .nodes
-                .add(new_end, len - new_len, block.node, after, State::Live, tag);
+                .add(new_end, len - new_len, block.node, after, State::Live, tag, false);
             self.free_units += len - new_len;
             self.release(tail, tag);
         } else if new_len > len {
@@ -132,7 +132,7 @@ impl OffsetHeap {
                 return false;
             }
             let range = self.nodes.get(after);
-            let admissible = range.is_free(tag) || range.is_free(Tag::IDLE);
+            let admissible = range.merges(tag) || range.merges(Tag::IDLE);
             let range_end = range.end();
             if !admissible || range_end < new_end {
                 return false;
@@ -221,8 +221,8 @@ impl OffsetHeap {
             }
             range.offset += len;
             range.len = tail;
-            let before = range.before;
-            return self.nodes.add(start, len, before, index, State::Live, tag);
+            let (before, seam) = (range.before, std::mem::take(&mut range.seam));
+            return self.nodes.add(start, len, before, index, State::Live, tag, seam);
         }
         if head == 0 {
             range.state = State::Live;
@@ -231,7 +231,7 @@ impl OffsetHeap {
             return index;
         }
         self.set_len(index, head);
-        self.nodes.add(start, len, index, after, State::Live, tag)
+        self.nodes.add(start, len, index, after, State::Live, tag, false)
     }
 
     #[cold]
@@ -253,11 +253,11 @@ impl OffsetHeap {
             index
         } else {
             self.nodes.get_mut(index).len = head;
-            let live = self.nodes.add(start, len, index, after, State::Live, tag);
+            let live = self.nodes.add(start, len, index, after, State::Live, tag, false);
             self.link(index);
             live
         };
-        let tail = self.nodes.add(start + len, tail, live, after, State::Free, tag);
+        let tail = self.nodes.add(start + len, tail, live, after, State::Free, tag, false);
         self.free_runs += 1;
         self.link(tail);
         live
@@ -285,17 +285,17 @@ impl OffsetHeap {
 
     /// Makes the range `index`, which is in no list and not counted as free, free under `tag`, merged with its neighbours.
     #[inline]
-    fn release(&mut self, index: u32, tag: Tag) {
+    pub(super) fn release(&mut self, index: u32, tag: Tag) {
         let node = self.nodes.get(index);
-        let (offset, before, after) = (node.offset, node.before, node.after);
+        let (offset, before, after, seam) = (node.offset, node.before, node.after, node.seam);
         let (mut end, mut runs) = (node.end(), 1);
-        if after != NIL && self.nodes.get(after).is_free(tag) {
+        if after != NIL && self.nodes.get(after).merges(tag) {
             end = self.nodes.get(after).end();
             self.unlink(after);
             self.nodes.remove(after);
             runs = 0;
         }
-        if before != NIL && self.nodes.get(before).is_free(tag) {
+        if before != NIL && !seam && self.nodes.get(before).is_free(tag) {
             self.nodes.remove(index);
             self.free_runs = self.free_runs + runs - 1;
             let start = self.nodes.get(before).offset;
@@ -312,7 +312,7 @@ impl OffsetHeap {
 
     /// Puts a free range where requests look for it: into the list of its class, or as the wilderness.
     #[inline]
-    fn link(&mut self, index: u32) {
+    pub(super) fn link(&mut self, index: u32) {
         let node = self.nodes.get_mut(index);
         if node.end() == self.capacity {
             self.wilderness = index;
@@ -328,7 +328,7 @@ impl OffsetHeap {
 
     /// Takes a free range out of its list.
     #[inline]
-    fn unlink(&mut self, index: u32) {
+    pub(super) fn unlink(&mut self, index: u32) {
         if index == self.wilderness {
             self.wilderness = NIL;
         } else {

@@ -1,14 +1,16 @@
 //! Laws of the heap, checked against a plain model that knows every range and searches them all.
 
-use super::{Block, FreeError, OffsetHeap, Tag};
+mod cases;
+
+use super::{Block, OffsetHeap, Tag};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A range of the model: its length, and the tag if it is free.
 type Range = (u32, Option<Tag>);
 
-/// Every range by its start. Slow and obvious.
-struct Model(BTreeMap<u32, Range>);
+/// Every range by its start, and the seams. Slow and obvious.
+struct Model(BTreeMap<u32, Range>, BTreeSet<u32>);
 
 impl Model {
     fn free_ranges(&self) -> impl Iterator<Item = (u32, u32, Tag)> + '_ {
@@ -51,12 +53,28 @@ impl Model {
         tag
     }
 
+    /// Whether `at` lies inside a live block.
+    fn is_in_block(&self, at: u32) -> bool {
+        let around = self.0.range(..at).next_back();
+        around.is_some_and(|(start, range)| range.1.is_none() && start + range.0 > at)
+    }
+
+    /// A seam, which is not in a live block.
+    fn part(&mut self, at: u32) {
+        self.1.insert(at);
+        let (&start, &(len, tag)) = self.0.range(..=at).next_back().expect("inside the region");
+        if start < at {
+            self.0.insert(start, (at - start, tag));
+            self.0.insert(at, (start + len - at, tag));
+        }
+    }
+
     /// Merges neighbouring free ranges of equal tags.
     fn heal(&mut self) {
         let mut healed: Vec<(u32, Range)> = Vec::new();
         for (&start, &(len, tag)) in &self.0 {
             match healed.last_mut() {
-                Some((_, last)) if tag.is_some() && last.1 == tag => last.0 += len,
+                Some((_, last)) if tag.is_some() && last.1 == tag && !self.1.contains(&start) => last.0 += len,
                 _ => healed.push((start, (len, tag))),
             }
         }
@@ -84,7 +102,7 @@ impl Pair {
     fn new(capacity: u32) -> Self {
         Pair {
             heap: OffsetHeap::new(capacity),
-            model: Model([(0, (capacity, Some(Tag::IDLE)))].into()),
+            model: Model([(0, (capacity, Some(Tag::IDLE)))].into(), BTreeSet::new()),
             blocks: BTreeMap::new(),
             gone: Vec::new(),
         }
@@ -140,6 +158,22 @@ impl Pair {
                 self.model.retag(Tag(from), Tag(to));
             }
             Op::Shrink => self.heap.shrink(),
+            Op::Part(at) => {
+                let at = at % (self.heap.capacity() + 2);
+                let inside = self.model.is_in_block(at);
+                assert_eq!(self.heap.part(at), !inside, "a seam at {at}");
+                if !inside && at > 0 && at < self.heap.capacity() {
+                    self.model.part(at);
+                }
+            }
+            Op::Join(pick) => {
+                let seams: Vec<u32> = self.model.1.iter().copied().collect();
+                // Every now and then one that is none.
+                let at = seams.get(pick % (seams.len() + 1)).copied().unwrap_or(pick as u32);
+                self.heap.join(at);
+                self.model.1.remove(&at);
+                self.model.heal();
+            }
         }
     }
 
@@ -170,6 +204,7 @@ impl Pair {
         let len = self.model.0[&offset].0;
         let behind = self.model.0.get(&(offset + len)).copied();
         let admissible = behind.filter(|range| range.1.is_some_and(|free| free == tag || free == Tag::IDLE));
+        let admissible = admissible.filter(|_| !self.model.1.contains(&(offset + len)));
         let possible = new_len > 0 && (new_len <= len || admissible.is_some_and(|range| range.0 >= new_len - len));
         assert_eq!(
             self.heap.resize(self.blocks[&offset], new_len, tag),
@@ -210,6 +245,9 @@ impl Pair {
         live_ranges.sort_unstable();
         assert_eq!(live_ranges, live);
         assert!(self.heap.top() >= live.last().map_or(0, |last| last + self.model.0[last].0));
+        for &seam in &self.model.1 {
+            assert!(self.model.0.contains_key(&seam), "a range reaches across {seam}");
+        }
     }
 }
 
@@ -222,6 +260,8 @@ enum Op {
     Resize { pick: usize, len: u32, tag: u8 },
     Retag { from: u8, to: u8 },
     Shrink,
+    Part(u32),
+    Join(usize),
 }
 
 /// A step of a random program on a region of `capacity` units: mostly small requests, some near the capacity.
@@ -238,6 +278,8 @@ fn any_op(capacity: u32) -> impl Strategy<Value = Op> {
         2 => (any::<usize>(), 0..capacity / 8 + 2, tag()).prop_map(|(pick, len, tag)| Op::Resize { pick, len, tag }),
         1 => (tag(), tag()).prop_map(|(from, to)| Op::Retag { from, to }),
         1 => Just(Op::Shrink),
+        2 => (0..capacity.min(64) * 2 + 2, 0..capacity / 64 + 1).prop_map(|(at, far)| Op::Part(at + far)),
+        2 => any::<usize>().prop_map(Op::Join),
     ]
 }
 
@@ -258,7 +300,7 @@ proptest! {
         }
     }
 
-    /// Law: after freeing everything and retagging to idle, one idle run is left, and it can be handed out whole.
+    /// Law: after freeing everything, retagging to idle and taking all seams back, one idle run is left, and it can be handed out whole.
     #[test]
     fn heals((capacity, ops) in programs()) {
         let mut pair = Pair::new(capacity);
@@ -271,6 +313,7 @@ proptest! {
         for tag in 1..=255 {
             pair.heap.retag(Tag(tag), Tag::IDLE);
         }
+        pair.model.1.iter().for_each(|&seam| pair.heap.join(seam));
         pair.heap.assert_valid();
         prop_assert_eq!(pair.heap.free_ranges().collect::<Vec<_>>(), vec![(0, capacity, Tag::IDLE)]);
         let whole = pair.heap.allocate(capacity, 1, Tag(7)).unwrap();
@@ -295,174 +338,4 @@ proptest! {
         prop_assert_eq!((heap.free_units(), heap.largest_free()), (0, 0));
         heap.assert_valid();
     }
-}
-
-/// The only fit is the last of many ranges of its class, behind all that the first look at the list sees.
-#[test]
-fn a_fit_deep_in_its_list_is_found() {
-    let mut heap = OffsetHeap::new(40 * 101 + 100);
-    let blocks: Vec<Block> = (0..40)
-        .flat_map(|hole| {
-            [
-                heap.allocate(if hole == 0 { 101 } else { 100 }, 1, Tag::IDLE),
-                heap.allocate(1, 1, Tag::IDLE),
-            ]
-        })
-        .map(|block| block.unwrap())
-        .collect();
-    while heap.allocate(1, 1, Tag::IDLE).is_some() {}
-    for &block in blocks.iter().step_by(2) {
-        heap.free(block, Tag::IDLE).unwrap();
-    }
-    assert_eq!(heap.allocate(102, 1, Tag::IDLE), None);
-    assert_eq!(heap.allocate(101, 1, Tag::IDLE).unwrap().offset, blocks[0].offset);
-    assert_eq!(heap.allocate(101, 1, Tag::IDLE), None);
-    heap.assert_valid();
-}
-
-/// A queue takes what it freed itself before idle memory, and never what another queue freed.
-#[test]
-fn own_ranges_first_then_idle_never_anothers() {
-    let mut heap = OffsetHeap::new(30);
-    let [a, b, c] = [(); 3].map(|()| heap.allocate(10, 1, Tag::IDLE).unwrap());
-    heap.free(a, Tag::IDLE).unwrap();
-    heap.free(b, Tag(1)).unwrap();
-    heap.free(c, Tag(2)).unwrap();
-    assert_eq!((heap.free_runs(), heap.largest_free()), (3, 10));
-    let mut take = |queue| heap.allocate(10, 1, queue).map(|block| (block.offset, block.tag));
-    assert_eq!(take(Tag(2)), Some((c.offset, Tag(2))));
-    assert_eq!(take(Tag(2)), Some((a.offset, Tag::IDLE)));
-    assert_eq!(take(Tag(2)), None);
-    assert_eq!(take(Tag::IDLE), None);
-    assert_eq!(take(Tag(1)), Some((b.offset, Tag(1))));
-}
-
-#[test]
-fn wild_inner_and_double_frees_are_told_apart() {
-    let mut heap = OffsetHeap::new(100);
-    let [a, b] = [(); 2].map(|()| heap.allocate(10, 1, Tag::IDLE).unwrap());
-    let at = |offset, node| Block {
-        offset,
-        node,
-        tag: Tag::IDLE,
-    };
-    assert_eq!(
-        heap.free(at(a.offset + 1, a.node), Tag::IDLE),
-        Err(FreeError::NotABlock)
-    );
-    assert_eq!(heap.free(at(a.offset, 1000), Tag::IDLE), Err(FreeError::NotABlock));
-    assert_eq!(heap.free(b, Tag::IDLE), Ok(10));
-    assert_eq!(heap.free(b, Tag::IDLE), Err(FreeError::AlreadyFree));
-    assert_eq!(heap.free(a, Tag::IDLE), Ok(10));
-    assert_eq!(
-        heap.free(b, Tag::IDLE),
-        Err(FreeError::AlreadyFree),
-        "merged into its neighbour"
-    );
-    assert_eq!(heap.live_blocks(), 0);
-    heap.assert_valid();
-}
-
-/// A heap of the largest capacity costs nothing before it is used, and its last unit is an ordinary one.
-#[test]
-fn largest_heap_is_small_until_used() {
-    let mut heaps: Vec<OffsetHeap> = (0..10_000).map(|_| OffsetHeap::new(u32::MAX)).collect();
-    assert!(heaps[0].side_bytes() < 512, "{} bytes", heaps[0].side_bytes());
-    let heap = &mut heaps[0];
-    let most = heap.allocate(u32::MAX - 1, 1, Tag::IDLE).unwrap();
-    let last = heap.allocate(1, 1, Tag::IDLE).unwrap();
-    assert_eq!((most.offset, last.offset, heap.top()), (0, u32::MAX - 1, u32::MAX));
-    assert_eq!(heap.free(last, Tag(3)), Ok(1));
-    assert!(!heap.resize(most, u32::MAX, Tag(2)));
-    assert!(heap.resize(most, u32::MAX, Tag(3)));
-    assert_eq!(heap.free(most, Tag::IDLE), Ok(u32::MAX));
-    heap.shrink();
-    heap.assert_valid();
-    assert!(heap.side_bytes() < 512, "{} bytes", heap.side_bytes());
-    let mut none = OffsetHeap::new(0);
-    assert_eq!(
-        (none.allocate(1, 1, Tag::IDLE), none.free(most, Tag::IDLE)),
-        (None, Err(FreeError::NotABlock))
-    );
-    none.assert_valid();
-}
-
-/// The wilderness is not used above a ceiling, holes are; so a pool asks for the holes before it grows.
-#[test]
-fn a_ceiling_holds_for_the_wilderness_only() {
-    let mut heap = OffsetHeap::new(100);
-    let [a, _b] = [(); 2].map(|()| heap.allocate(10, 1, Tag::IDLE).unwrap());
-    assert_eq!(heap.allocate_below(29, 10, 1, Tag::IDLE), None);
-    assert_eq!(heap.allocate_below(30, 10, 1, Tag::IDLE).unwrap().offset, 20);
-    heap.free(a, Tag::IDLE).unwrap();
-    assert_eq!(heap.allocate_below(0, 10, 1, Tag::IDLE).unwrap().offset, 0);
-    assert_eq!(heap.allocate_below(0, 1, 1, Tag::IDLE), None);
-    heap.assert_valid();
-}
-
-/// A range costs 20 bytes, and 8 more once it is a hole; tables grow by a quarter.
-#[test]
-fn ranges_cost_what_the_documentation_says() {
-    let mut heap = OffsetHeap::new(u32::MAX);
-    let blocks: Vec<Block> = (0..100_000).map(|_| heap.allocate(65, 1, Tag::IDLE).unwrap()).collect();
-    let each = heap.side_bytes() as f64 / 100_000.0;
-    assert!((20.0..=25.1).contains(&each), "{each} bytes a block");
-    for &block in blocks.iter().step_by(2) {
-        heap.free(block, Tag::IDLE).unwrap();
-    }
-    let each = heap.side_bytes() as f64 / 100_000.0;
-    assert!((28.0..=35.2).contains(&each), "{each} bytes a range");
-}
-
-#[test]
-fn more_is_given_where_the_range_that_is_found_has_it() {
-    let mut heap = OffsetHeap::new(1000);
-    let [a, b, _c] = [(); 3].map(|()| heap.allocate(100, 1, Tag::IDLE).unwrap());
-    let roomy = |heap: &mut OffsetHeap, ceiling| {
-        let given = heap.allocate_roomy(ceiling, 90, 100, 64, Tag::IDLE);
-        given.map(|(block, len)| (block.offset, len))
-    };
-    assert_eq!(roomy(&mut heap, 389), None); // nothing below the ceiling
-    assert_eq!(roomy(&mut heap, 390), Some((300, 90))); // the alignment and more would end above it
-    assert_eq!(roomy(&mut heap, 1000), Some((448, 100)));
-    heap.free(b, Tag::IDLE).unwrap();
-    assert_eq!(roomy(&mut heap, 0), Some((110, 90))); // a hole that is not aligned: its end
-    heap.free(a, Tag::IDLE).unwrap();
-    assert_eq!(roomy(&mut heap, 0), Some((0, 100))); // aligned and long enough: its front
-    heap.assert_valid();
-}
-
-/// 100,000 holes, no two adjacent: every operation stays cheap, in lists and pages of their full length.
-#[test]
-fn a_hundred_thousand_holes() {
-    const HOLES: u32 = 100_000;
-    let mut heap = OffsetHeap::new(2 * HOLES * 5);
-    let mut blocks: Vec<Block> = (0..2 * HOLES)
-        .map(|_| heap.allocate(5, 1, Tag::IDLE).unwrap())
-        .collect();
-    for &block in blocks.iter().step_by(2) {
-        heap.free(block, Tag::IDLE).unwrap();
-    }
-    assert_eq!((heap.free_runs(), heap.largest_free()), (HOLES as usize, 5));
-    heap.assert_valid();
-    // Each of these would walk 100,000 ranges if lists were searched to their ends: 10^10 steps.
-    for _ in 0..HOLES {
-        assert_eq!(heap.allocate(6, 1, Tag::IDLE), None);
-    }
-    for block in blocks.iter_mut().step_by(2) {
-        *block = heap.allocate(5, 1, Tag::IDLE).unwrap();
-    }
-    assert_eq!(heap.free_units(), 0);
-    for &block in &blocks {
-        heap.free(block, Tag(1)).unwrap();
-    }
-    heap.retag(Tag(1), Tag::IDLE);
-    assert_eq!((heap.free_runs(), heap.largest_free()), (1, 2 * HOLES * 5));
-    heap.shrink();
-    heap.assert_valid();
-    assert!(
-        heap.side_bytes() < 4096,
-        "{} bytes kept for one range",
-        heap.side_bytes()
-    );
 }

@@ -19,9 +19,10 @@ impl MemoryPool {
     /// without a copy, and to others by a copy of the device's own, which nobody has to wait for. Where that cannot be, copies go
     /// through staging memory as they do from any pool, and [`gpu_support`](Self::gpu_support) says why.
     ///
-    /// Where there is a CUDA device, blocks lie in page-locked memory from the first: of exactly the steps of 2 MiB that the pool holds,
-    /// locked once for all such devices, and for whoever else uses CUDA in the process. [`PoolStats::pinned_bytes`](crate::PoolStats)
-    /// counts it. To lock pages takes time, so this is for pools that are used again and again.
+    /// Where there is a CUDA device, blocks lie in page-locked memory from the first: the pages of the blocks, and for those below 256 KiB
+    /// those of whole steps of 2 MiB, locked once for all such devices, and for whoever else uses CUDA in the process.
+    /// [`PoolStats::pinned_bytes`](crate::PoolStats) counts it. To lock pages takes time, so this is for pools that are used again and
+    /// again. A block never reaches out of what was locked at once, so a copy of it, or of a part, is one to the driver.
     ///
     /// Memory that devices have reached stays with the pool until it is trimmed or gone.
     #[must_use]
@@ -121,8 +122,13 @@ pub(super) fn release(pool: &Inner, keep: usize) {
     }
 }
 
-/// Waits for devices that still use freed blocks of `pool`; whether there may be room now. No lock is held.
+/// Waits for devices that still use freed blocks of `pool`, and unlocks what is free, which a block may reach across then; whether there may
+/// be room now. No lock is held.
 #[cold]
 pub(super) fn finish(pool: &Inner) -> bool {
-    pool.is_gpu_reached() && device::finish_imports(pool.number)
+    if !pool.is_gpu_reached() {
+        return false;
+    }
+    let waited = device::finish_imports(pool.number);
+    locking::release(pool, 0) || waited
 }

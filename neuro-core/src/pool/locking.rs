@@ -1,18 +1,23 @@
 //! Page-locking: pools with GPU support on a machine whose devices want host memory locked in place (CUDA). All memory that such a
-//! pool holds is locked before a block of it is handed out, by its steps and no further: what is locked is what is held.
+//! pool has handed out is locked before it is handed out: to the end of its last page, or of its step where it is little, by one call for
+//! all that is new. A driver keeps what each call has locked by itself, and may refuse a copy that reaches out of it or do it like one from
+//! memory that is not locked: so no block does (R5 of `region.rs`), and whoever has one may give it to any call of the driver.
 //!
 //! ```text
-//! under the pool's lock       a step is held that was not        `grown` counts
-//! the lock is released        `grown` is not `locked`            the driver locks all that is held and is not locked yet
-//! trim                        what nobody uses is unlocked       `grown` counts, for what stays held
+//! under the pool's lock       a block reaches into new memory     `grown` counts
+//! the lock is released        `grown` is not `locked`            the driver locks all that is used and is not locked yet
+//! trim, or no room            what nobody uses is unlocked       `grown` counts, for what stays held
 //! ```
 //!
 //! Invariants:
 //! - K1: whoever has been given a block waits, if memory is not locked yet that was held by then. So a block from a thread's cache lies
 //!   in locked memory, too: it came there by a request that looked.
-//! - K2: the steps that a region has marked as locked are those of imports of the domain, or are about to be, or to be no more; that
+//! - K2: the runs that a region has marked as locked are imports of the domain, or are about to be, or to be no more; that
 //!   changes under the domain's lock, which is held until the driver has done it. So the driver is never asked for the same page twice.
 //! - K3: a driver that refuses is asked again after a trim, and when a device wants to use a block.
+//! - K4: what was locked by several calls, lies side by side and is free again is locked anew by one when the pool grows, so that it holds
+//!   larger blocks; at most so much of it that this takes a few times as long as to lock what is new. A pool that does not grow asks the driver
+//!   for nothing.
 //!
 //! The lock of a domain comes before all locks of pools.
 
@@ -20,11 +25,14 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::region::Piece;
+use super::region::{Piece, Region};
 use super::state::State;
 use super::{Inner, MemoryPool, device, lock_state, registry, table};
 use crate::pool::device::{Domain, Engine, Import};
 use crate::sync::global::{AtomicU64, OnceLock, Ordering};
+
+/// When a pool grows, so many times the new bytes at most are unlocked and locked again.
+const JOINED: usize = 4;
 
 /// How far a pool is with locking.
 #[derive(Debug, Default)]
@@ -81,13 +89,16 @@ fn lock_grown(pool: &Inner) {
         return;
     };
     let _change = engine.domain().change();
-    let (now, pieces) = {
+    let (now, apart, pieces) = {
         let mut state = lock_state(pool);
         if !pool.locking.is_behind() {
             return; // somebody else has done it
         }
-        (grown.load(Ordering::Relaxed), state.mark_all_locked(pool))
+        let now = grown.load(Ordering::Relaxed);
+        let apart = state.take_apart(pool, engine.domain());
+        (now, apart, state.mark_all_locked(pool))
     };
+    drop(apart); // the driver unlocks
     let refused = device::lock_pages(engine, pool.number, pieces);
     if !refused.is_empty() {
         let mut state = lock_state(pool);
@@ -98,7 +109,7 @@ fn lock_grown(pool: &Inner) {
 }
 
 impl State {
-    /// Marks what is held and not locked.
+    /// Marks what is used and not locked.
     fn mark_all_locked(&mut self, pool: &Inner) -> Vec<Piece> {
         if self.lock_refused {
             return Vec::new(); // K3
@@ -108,6 +119,36 @@ impl State {
         regions
             .flat_map(|region| region.mark_locked(&(0..usize::MAX)))
             .collect()
+    }
+
+    /// What was locked by several calls, lies side by side and is free: it is not locked any more when this is dropped (K4).
+    fn take_apart(&mut self, pool: &Inner, domain: &Arc<Domain>) -> Vec<Arc<Import>> {
+        if self.lock_refused {
+            return Vec::new(); // K3
+        }
+        let new: usize = self.regions.iter().map(Region::bytes_to_lock).sum();
+        let mut budget = new.saturating_mul(JOINED);
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        for region in self.regions.iter().filter(|region| region.is_locked()) {
+            for group in region.locked_and_free() {
+                let bytes = group.last().map_or(0, |last| last.end) - group.first().map_or(0, |first| first.start);
+                if group.len() > 1 && bytes <= budget {
+                    budget -= bytes;
+                    apart.extend(group);
+                }
+            }
+        }
+        if apart.is_empty() {
+            return Vec::new();
+        }
+        let gone = device::take_locked(domain, pool.number, |addresses| apart.contains(addresses));
+        for import in &gone {
+            let addresses = import.addresses();
+            if let Some(region) = self.region_of(addresses.start) {
+                region.clear_locked(&addresses);
+            }
+        }
+        gone
     }
 
     fn clear_locked(&mut self, pieces: &[Piece]) {
@@ -127,11 +168,7 @@ impl State {
         if self.committed.current.saturating_sub(self.counters.allocated.current) <= keep {
             return Vec::new();
         }
-        let mut free: Vec<Range<usize>> = self
-            .regions
-            .iter()
-            .flat_map(super::region::Region::free_addresses)
-            .collect();
+        let mut free: Vec<Range<usize>> = self.regions.iter().flat_map(Region::free_addresses).collect();
         free.sort_unstable_by_key(|free| free.start);
         let is_free = |addresses: &Range<usize>| {
             let at = free.partition_point(|free| free.start <= addresses.start);
@@ -151,13 +188,16 @@ impl State {
     }
 }
 
-/// Unlocks what nobody uses, where more than `keep` bytes are cached. No lock is held.
-pub(super) fn release(pool: &Inner, keep: usize) {
+/// Unlocks what nobody uses, where more than `keep` bytes are cached; whether there was anything. No lock is held.
+pub(super) fn release(pool: &Inner, keep: usize) -> bool {
+    let mut any = false;
     for domain in device::locking_domains(Some(pool.number)) {
         let _change = domain.change();
         let gone = lock_state(pool).give_up_locked(pool, &domain, keep);
+        any |= !gone.is_empty();
         drop(gone); // the driver unlocks
     }
+    any
 }
 
 /// The same, of every pool.
@@ -175,8 +215,8 @@ pub(super) fn release_all(keep: usize) {
 }
 
 impl MemoryPool {
-    /// Marks the steps of `wanted` in the region of the live block at `address` as locked; those that were not before. The caller has
-    /// the domain's lock.
+    /// Marks what touches `wanted` in the region of the live block at `address` as locked; what was not before. The caller has the domain's
+    /// lock.
     pub(super) fn mark_locked_at(address: NonNull<u8>, wanted: &Range<usize>) -> Vec<Piece> {
         Self::in_pool_of(address, |pool, state| {
             pool.gpu_reached.store(true, Ordering::Relaxed);

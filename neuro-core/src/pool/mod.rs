@@ -6,7 +6,7 @@
 //! - `slab.rs`, `class.rs`, `lines.rs`: small blocks, cut from blocks of the heap; `depot.rs`: those on their way between threads.
 //! - `cache.rs`, `local.rs`, `gate.rs`: what each thread keeps for itself, and how it is taken away from it.
 //! - `pending.rs`: what was freed while the lock was taken.
-//! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`, `steps.rs`: one reservation, its heap, its committed steps.
+//! - `state.rs`, `plain.rs`, `small.rs`, `live.rs`, `grow.rs`, `flush.rs`: what the lock guards. `region.rs`, `steps.rs`: one reservation, its heap, its committed steps, what of it is locked.
 //! - `gpu.rs`, `locking.rs`: memory that devices reach where it lies, and locked in place. `reaper.rs`: the thread that gives unused memory back. `registry.rs`: all pools of the process; fork.
 //! - `guard.rs`, `asan.rs`: debug mode and AddressSanitizer. `scope.rs`, `stats.rs`: figures. `ptr.rs`: `PoolPtr`.
 //!

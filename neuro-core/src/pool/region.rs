@@ -7,7 +7,11 @@
 //! - R3: the steps not marked in `held` read as zeros and cost no memory. A step is marked before a block that touches it
 //!   is handed out.
 //! - R4: so do the bytes from `used` on: no block that reached them was ever handed out.
-//! - R5: the steps marked in `locked` are held, and stay so: a driver has locked them in memory, or is about to.
+//! - R5: what is marked in `locked` lies in held steps, which stay so: a driver has locked it in memory, or is about to. Each run of it
+//!   has a seam of the heap at both ends: no block reaches from one into another, or out of one, so that a driver, which keeps each run
+//!   by itself, takes a copy of any block as one.
+
+mod locked;
 
 use std::io;
 use std::ops::Range;
@@ -19,6 +23,9 @@ use super::record::GRANULE;
 use super::steps::Steps;
 use crate::backend::host::{Reservation, STEP};
 use crate::heap::{Block, OffsetHeap, Tag};
+
+use self::locked::Locked;
+pub(crate) use self::locked::Piece;
 
 /// Blocks from this many bytes on are laid for speed where the pool has no limit: on a step, so that their pages are whole huge
 /// pages, which are zeroed by exchanging them and never split; and [`STAGGER`] longer than asked.
@@ -48,20 +55,6 @@ pub(super) struct Placed {
     pub(super) dirty_to: usize,
 }
 
-/// Whole steps of a region, to be locked in memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
-    pub(crate) start: NonNull<u8>,
-    pub(crate) bytes: usize,
-}
-
-impl Piece {
-    pub(crate) fn addresses(&self) -> Range<usize> {
-        let start = self.start.addr().get();
-        start..start + self.bytes
-    }
-}
-
 /// What a region is for. Slabs have regions of their own: a slab lives as long as any slot of it, and would stand in the
 /// middle of what large blocks leave behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +72,7 @@ pub(super) struct Region {
     head: NonNull<Head>,
     heap: OffsetHeap,
     held: Steps,
-    locked: Steps,
+    locked: Locked,
     /// Where the block that reached furthest ended, in bytes.
     used: usize,
     /// What `used` was at most before memory went back.
@@ -104,7 +97,7 @@ impl Region {
             head: NonNull::from(Box::leak(Box::new(head))),
             heap: OffsetHeap::new(units),
             held: Steps::default(),
-            locked: Steps::default(),
+            locked: Locked::default(),
             used: 0,
             furthest: 0,
             whole: 0,
@@ -161,44 +154,6 @@ impl Region {
         self.heap.side_bytes() + self.held.side_bytes() + self.locked.side_bytes() + self.head().side_bytes(self.used)
     }
 
-    /// Whether some of it is locked.
-    pub(super) fn is_locked(&self) -> bool {
-        self.locked.count > 0
-    }
-
-    /// Marks the steps within `wanted` that are held as locked: those that were not before.
-    pub(super) fn mark_locked(&mut self, wanted: &Range<usize>) -> Vec<Piece> {
-        let steps = self.steps_within(wanted);
-        let runs = self.held.runs_without(&self.locked, steps);
-        let pieces = runs.into_iter().map(|run| {
-            self.locked.mark(run.clone());
-            // SAFETY: held steps lie in the reservation.
-            let start = unsafe { self.memory.base().add(run.start * STEP) };
-            let bytes = run.len() * STEP;
-            Piece { start, bytes }
-        });
-        pieces.collect()
-    }
-
-    /// The steps of `addresses`, which are locked, are so no more; those that lie elsewhere do not count.
-    pub(super) fn clear_locked(&mut self, addresses: &Range<usize>) {
-        let steps = self.steps_within(addresses);
-        self.locked.clear(steps);
-    }
-
-    /// Nothing of it is locked in this process.
-    pub(super) fn forget_locked(&mut self) {
-        self.locked = Steps::default();
-    }
-
-    /// The steps of it that `addresses`, whole steps, cover.
-    fn steps_within(&self, addresses: &Range<usize>) -> Range<usize> {
-        let own = self.addresses();
-        let start = addresses.start.clamp(own.start, own.end) - own.start;
-        let end = addresses.end.clamp(own.start, own.end) - own.start;
-        start / STEP..end / STEP
-    }
-
     /// The addresses of its free ranges; behind the last granule nothing can live.
     pub(super) fn free_addresses(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let (capacity, own) = (self.heap.capacity(), self.addresses());
@@ -251,7 +206,9 @@ impl Region {
     fn place_in_whole(&mut self, block: Block, units: u32) -> Placed {
         let (start, bytes) = (block.offset as usize * GRANULE, units as usize * GRANULE);
         let dirty_to = self.used.saturating_sub(start).min(bytes);
-        self.used = self.used.max(start + bytes);
+        if start + bytes > self.used {
+            self.reach(start + bytes);
+        }
         // SAFETY: as in `place`; R2, since `whole` is opened.
         let ptr = unsafe { self.memory.base().add(start) };
         Placed {
@@ -308,7 +265,9 @@ impl Region {
                 pool.locking.note_grown();
             }
         }
-        self.used = self.used.max(end);
+        if end > self.used {
+            self.reach(end);
+        }
         if self.held.count == self.used.div_ceil(STEP) {
             self.whole = (self.used.next_multiple_of(STEP) / GRANULE) as u32;
         }
@@ -353,6 +312,7 @@ impl Region {
         let start = self.addresses().start;
         let mut free: Vec<Range<usize>> = self
             .free_addresses()
+            .filter(|free| !self.locked.contains(free.start - start)) // all of it is, or none (R5)
             .map(|free| (free.start - start).div_ceil(STEP)..(free.end - start) / STEP)
             .filter(|steps| steps.start < steps.end)
             .collect();
@@ -361,7 +321,7 @@ impl Region {
         for range in free {
             let mut end = range.end;
             while before - self.committed() < excess {
-                let Some(run) = self.held.last_run_without(&self.locked, range.start..end) else {
+                let Some(run) = self.held.last_run(range.start..end) else {
                     break;
                 };
                 let wanted = (excess - (before - self.committed())).div_ceil(STEP);

@@ -54,33 +54,27 @@ impl Steps {
         }
     }
 
-    /// The highest run within `steps` of marked ones that `other` does not have.
-    pub(super) fn last_run_without(&self, other: &Steps, steps: Range<usize>) -> Option<Range<usize>> {
+    /// The highest run of marked steps within `steps`.
+    pub(super) fn last_run(&self, steps: Range<usize>) -> Option<Range<usize>> {
         let steps = steps.start..steps.end.min(self.words.len() * 64);
-        let has = |&step: &usize| self.contains(step) && !other.contains(step);
+        let has = |&step: &usize| self.contains(step);
         let last = steps.clone().rev().find(has)?;
         let first = (steps.start..last).rev().take_while(has).last().unwrap_or(last);
         Some(first..last + 1)
     }
 
-    /// The highest run of marked steps within `steps`.
-    pub(super) fn last_run(&self, steps: Range<usize>) -> Option<Range<usize>> {
-        self.last_run_without(&Steps::default(), steps)
-    }
-
-    /// All runs within `steps` of marked ones that `other` does not have, in order.
-    pub(super) fn runs_without(&self, other: &Steps, steps: Range<usize>) -> Vec<Range<usize>> {
+    /// All runs of marked steps within `steps`, in order.
+    pub(super) fn runs(&self, steps: Range<usize>) -> Vec<Range<usize>> {
         let end = steps.end.min(self.words.len() * 64);
         let mut runs: Vec<Range<usize>> = Vec::new();
         let mut step = steps.start;
         while step < end {
-            let word = |steps: &Steps| steps.words.get(step / 64).map_or(0, |word| word >> (step % 64));
-            let left = word(self) & !word(other);
-            if left == 0 {
+            let word = self.words.get(step / 64).map_or(0, |word| word >> (step % 64));
+            if word == 0 {
                 step = (step / 64 + 1) * 64;
                 continue;
             }
-            step += left.trailing_zeros() as usize;
+            step += word.trailing_zeros() as usize;
             if step >= end {
                 break;
             }
@@ -111,21 +105,19 @@ mod tests {
     proptest! {
         /// Runs are what bit by bit says, in both directions.
         #[test]
-        fn runs_are_the_bits(bits in prop::collection::vec(any::<(bool, bool)>(), 0..300), ends in any::<(u16, u16)>()) {
+        fn runs_are_the_bits(bits in prop::collection::vec(any::<bool>(), 0..300), ends in any::<(u16, u16)>()) {
             let within = usize::from(ends.0 % 320)..usize::from(ends.1 % 320);
-            let marked: Vec<bool> = bits.iter().map(|bit| bit.0).collect();
-            let others: Vec<bool> = bits.iter().map(|bit| bit.1).collect();
-            let (steps, other) = (of(&marked), of(&others));
+            let steps = of(&bits);
             let mut expected: Vec<Range<usize>> = Vec::new();
-            for at in within.clone().filter(|&at| at < bits.len() && marked[at] && !others[at]) {
+            for at in within.clone().filter(|&at| at < bits.len() && bits[at]) {
                 match expected.last_mut() {
                     Some(run) if run.end == at => run.end += 1,
                     _ => expected.push(at..at + 1),
                 }
             }
-            prop_assert_eq!(steps.runs_without(&other, within.clone()), expected.clone());
-            prop_assert_eq!(steps.last_run_without(&other, within), expected.last().cloned());
-            prop_assert_eq!(steps.count, marked.iter().filter(|bit| **bit).count());
+            prop_assert_eq!(steps.runs(within.clone()), expected.clone());
+            prop_assert_eq!(steps.last_run(within), expected.last().cloned());
+            prop_assert_eq!(steps.count, bits.iter().filter(|bit| **bit).count());
         }
     }
 }

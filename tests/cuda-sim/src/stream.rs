@@ -177,7 +177,7 @@ impl State {
         if let Some(number) = of(self) {
             return number;
         }
-        let number = self.add_stream(device, if legacy { 0 } else { NON_BLOCKING });
+        let number = self.add_stream(device, 0);
         let actor = self.streams.get(number).map_or(HOST, |stream| stream.actor);
         let which = if legacy { "legacy" } else { "per-thread" };
         self.actors[actor].name = format!("the {which} default stream of device {device}");

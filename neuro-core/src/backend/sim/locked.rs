@@ -61,17 +61,11 @@ impl Locked {
         self.table().limit = bytes;
     }
 
-    /// Whether all of these bytes are locked.
+    /// Whether all of these bytes were locked by one call: a copy of them by others is one to a driver.
     pub(crate) fn has(&self, bytes: Range<u64>) -> bool {
         let table = self.table();
-        let mut at = bytes.start;
-        while at < bytes.end {
-            match table.ranges.range(..=at).next_back() {
-                Some((_, &end)) if end > at => at = end,
-                _ => return false,
-            }
-        }
-        true
+        let around = table.ranges.range(..=bytes.start).next_back();
+        around.is_some_and(|(_, &end)| end >= bytes.end)
     }
 
     pub(super) fn lock_in_place(&self, memory: NonNull<u8>, bytes: u64) -> Result<Slab, Refusal> {

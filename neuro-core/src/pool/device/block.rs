@@ -50,6 +50,8 @@ pub(super) enum OtherHome {
     /// From another allocator of the process, which gets it back by `keeper`.
     Foreign {
         engine: Arc<Engine>,
+        /// Behind which it is ready: no work of ours.
+        begun: Ticket,
         keeper: Option<Box<dyn Send + Sync>>,
     },
 }

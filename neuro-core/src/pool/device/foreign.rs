@@ -67,6 +67,7 @@ impl ForeignBlock {
         };
         let home = OtherHome::Foreign {
             engine: Arc::clone(engine),
+            begun: behind,
             keeper: Some(Box::new(keeper)),
         };
         let mut block = DeviceBlock::without_pool(Some(home), span, bytes, None);
@@ -86,16 +87,20 @@ impl Deref for ForeignBlock {
 
 impl Drop for ForeignBlock {
     fn drop(&mut self) {
-        let Some(OtherHome::Foreign { engine, keeper }) = &mut self.0.other_home else {
+        let Some(OtherHome::Foreign { engine, begun, keeper }) = &mut self.0.other_home else {
             return;
         };
         let Some(keeper) = keeper.take() else { return };
-        let engine = Arc::clone(engine);
+        let (engine, begun) = (Arc::clone(engine), *begun);
         if !engine.is_here() || life::enter().is_err() {
             std::mem::forget(keeper); // F1
             return;
         }
-        let last = self.last_use();
+        let mut last = self.last_use();
+        let at = &mut last[begun.queue.index()];
+        if *at == begun.number {
+            *at = 0; // nobody has used it here
+        }
         if super::engine::is_done(&last, &engine.done()) {
             drop(keeper);
         } else {

@@ -11,7 +11,7 @@
 //! (`domain.rs`), it is imported before blocks of it are handed out (`pool/locking.rs`), and here only what was refused then.
 //!
 //! Invariants:
-//! - I1: memory of a range that is imported, or about to be, is not given back to the system: its region is pinned, or its steps are
+//! - I1: memory of a range that is imported, or about to be, is not given back to the system: its region is pinned, or it is
 //!   marked as locked, from before the import until no import of it is left.
 //! - I2: of each block a device has one face at most, so that all its work on the block is ordered.
 //! - I3: a face, and with it the block, stays until the device's work on it is known to be done.
@@ -33,7 +33,7 @@ use crate::pool::MemoryPool;
 use crate::pool::region::Piece;
 use crate::sync::global::{Mutex, MutexGuard, lock};
 
-/// Imports are this many bytes long at most: joined, or cut.
+/// Imports of devices that do not lock are joined up to this many bytes.
 const LONGEST: usize = 1 << 30;
 
 /// A range of host memory as a slab of a device.
@@ -325,14 +325,15 @@ fn make(engine: &Arc<Engine>, host: NonNull<u8>, wanted: &Range<usize>, locks: b
     }
 }
 
-/// Imports `pieces` of a pool for all devices of `engine`'s domain; those that were refused, and what came after them. The domain's lock
-/// is held, the pieces are marked as locked, and nothing of the domain overlaps them.
+/// Imports `pieces` of a pool for all devices of `engine`'s domain, each by one call; those that were refused, and what came after them.
+/// The domain's lock is held, the pieces are marked as locked, and nothing of the domain overlaps them.
 pub(crate) fn lock_pages(engine: &Arc<Engine>, pool: u64, pieces: Vec<Piece>) -> Vec<Piece> {
     let key = key_of(engine.domain());
     let engine = engine.domain().leader(engine);
-    let mut left: Vec<Piece> = pieces.into_iter().flat_map(short).rev().collect();
+    let mut left = pieces;
+    left.reverse();
     while let Some(piece) = left.last() {
-        // SAFETY: steps of a region that are marked, so that their memory stays (I1); the import goes before the region does.
+        // SAFETY: pages of a region that are marked as locked, so that their memory stays (I1); the import goes before the region does.
         match unsafe { engine.backend().import_host(piece.start, piece.bytes as u64) } {
             Ok(slab) => {
                 let addresses = piece.addresses();
@@ -353,16 +354,4 @@ pub(crate) fn lock_pages(engine: &Arc<Engine>, pool: u64, pieces: Vec<Piece>) ->
         }
     }
     left
-}
-
-/// The parts of a piece, none of which is too long.
-fn short(piece: Piece) -> impl DoubleEndedIterator<Item = Piece> {
-    (0..piece.bytes.div_ceil(LONGEST)).map(move |part| {
-        let from = part * LONGEST;
-        Piece {
-            // SAFETY: within the piece.
-            start: unsafe { piece.start.add(from) },
-            bytes: (piece.bytes - from).min(LONGEST),
-        }
-    })
 }

@@ -61,7 +61,7 @@ fn bytes(pool: &MemoryPool, len: usize, salt: u8) -> (DynTensor, Vec<u8>) {
     (DynTensor::from_slice_in(pool, &[len], &values).unwrap(), values)
 }
 
-/// Blocks of every size lie in locked memory as soon as they are handed out, and no more is locked than the pool holds.
+/// Blocks of every size lie in memory that was locked by one call as soon as they are handed out, and no more is locked than the pool holds.
 #[test]
 fn blocks_are_locked_from_the_first() {
     let there = machine(1);
@@ -75,7 +75,7 @@ fn blocks_are_locked_from_the_first() {
             kept.push(tensor);
         }
         let stats = near.stats();
-        assert_eq!(stats.pinned_bytes, stats.committed_bytes);
+        assert!(stats.pinned_bytes <= stats.committed_bytes);
         assert_eq!(there.locked.figures().1, stats.pinned_bytes as u64);
     }
     let (_, _, calls) = there.locked.figures();
@@ -86,6 +86,77 @@ fn blocks_are_locked_from_the_first() {
     }
     assert_eq!(there.locked.figures(), before, "memory that is locked costs nothing");
     assert_eq!(MemoryPool::unlimited().stats().pinned_bytes, 0);
+    drop((kept, near));
+    there.assert_empty();
+}
+
+/// Regression: a block lay across the border of what was locked for it and for the one before, where a driver refuses one copy of it. Nor
+/// does one that is given memory which several had before, or that grows where it lies.
+#[test]
+fn no_block_reaches_across_what_was_locked_at_once() {
+    let there = machine(11);
+    let near = there.near();
+    let apart: Vec<_> = (0..6).map(|at| bytes(&near, 3 * STEP / 2 + at * 1000, 0).0).collect();
+    assert!(apart.iter().all(|tensor| there.holds(tensor)));
+    assert!(
+        near.stats().pinned_bytes <= 6 * (3 * STEP / 2 + 3 * 4096),
+        "{:?}: each to the end of its page",
+        near.stats()
+    );
+    drop(apart);
+    for len in [3 * STEP, STEP, 5 * STEP, 100] {
+        let (tensor, _) = bytes(&near, len, 1);
+        assert!(there.holds(&tensor), "{len} B");
+    }
+    let block = near.allocate_bytes(STEP / 2, None, Init::Uninit).unwrap();
+    let behind = near.allocate_bytes(STEP / 2, None, Init::Uninit).unwrap();
+    // SAFETY: live blocks, and ours, and each is freed once.
+    unsafe {
+        MemoryPool::free(behind).unwrap();
+        let block = MemoryPool::reallocate(block, STEP, None).unwrap();
+        let start = block.addr().get() as u64;
+        assert!(there.locked.has(start..start + STEP as u64));
+        MemoryPool::free(block).unwrap();
+    }
+    drop(near);
+    there.assert_empty();
+}
+
+/// What was locked in many parts does not stand in the way of a block as long as the limit allows.
+#[test]
+fn a_full_pool_joins_what_was_locked_apart() {
+    let there = machine(12);
+    let near = MemoryPool::new(8 << 20)
+        .with_gpu_support(true)
+        .locked_by(&there.engines[0]);
+    for round in 0..3 {
+        let parts: Vec<_> = (0..8).map(|salt| bytes(&near, 1 << 20, salt).0).collect();
+        assert!(parts.iter().all(|tensor| there.holds(tensor)), "round {round}");
+        drop(parts);
+        let (whole, _) = bytes(&near, 8 << 20, 9);
+        assert!(there.holds(&whole));
+    }
+    let calls = there.locked.figures().2;
+    assert!(calls <= 9, "{calls}: in the second round it is in one piece");
+    drop(near);
+    there.assert_empty();
+}
+
+/// Nor does it stay in small parts in a pool without a limit: what is free side by side is one when the pool grows, and then it stays so.
+#[test]
+fn what_was_locked_apart_is_joined_when_the_pool_grows() {
+    let there = machine(13);
+    let near = there.near();
+    let parts: Vec<_> = (0..4).map(|salt| bytes(&near, 1 << 20, salt).0).collect();
+    let (kept, _) = bytes(&near, 1 << 20, 4);
+    drop(parts);
+    assert_eq!(there.locked.figures().0, 5);
+    for round in 0..5 {
+        let large = [5, 6].map(|salt| bytes(&near, 4 << 20, salt).0);
+        assert!(large.iter().all(|tensor| there.holds(tensor)) && there.holds(&kept));
+        let (ranges, locked, calls) = there.locked.figures();
+        assert_eq!((ranges, locked, calls), (3, 9 << 20, 7), "round {round}");
+    }
     drop((kept, near));
     there.assert_empty();
 }
