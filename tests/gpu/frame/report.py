@@ -52,7 +52,7 @@ def figure(check: dict[str, Any]) -> str:
     if check.get("goal"):
         words += f" (goal: {check['goal']}" + ("; missed)" if check.get("met") is False else ")")
     if not check.get("ok") and check.get("detail"):
-        words += f" {check['detail']}"
+        words += " " + str(check["detail"]).strip().splitlines()[-1]  # of a traceback, what was raised
     return words.strip()
 
 
