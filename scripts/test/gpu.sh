@@ -25,9 +25,9 @@ END
 chmod +x "$bare/tools/compute-sanitizer"
 cat >"$bare/bundle/checks/check_lines.py" <<'END'
 import json, os, neuro_memory as nm
-t = nm.asarray([1, 2, 3]).to("cuda:0")
+t = nm.full(3, 7, "int32", device="cuda:0")
 print("words that are for nobody")
-print(json.dumps({"check": "a figure", "ok": t.to("cpu").tolist() == [1, 2, 3], "figure": 2.5, "unit": "GB/s", "goal": "≥ 2"}))
+print(json.dumps({"check": "a figure", "ok": t.to("cpu").tolist() == [7, 7, 7], "figure": 2.5, "unit": "GB/s", "goal": "≥ 2"}))
 print(json.dumps({"check": "not here", "skipped": "no such framework"}))
 print(json.dumps({"versions": {"lines": "1.0"}}))
 bad = os.environ.get("PLANTED") == "check"
@@ -77,6 +77,6 @@ END
 say "" "what is wrong is said"
 check 'FAILED  check lines: planted' 1 PLANTED=check -- --only 'check lines'
 check 'contract memcheck: 1 errors' 1 FOUND=1 -- --only 'contract memcheck'
-check 'FAILED  contract: backend::cuda' 1 NEURO_CUDA_SIM_FAIL_NTH=100 -- --only contract
+check 'FAILED  contract: backend::cuda' 1 NEURO_CUDA_SIM_MEMORY=65536 -- --only contract
 check 'no CUDA device: looked for the CUDA driver' 1 LD_LIBRARY_PATH=
 check 'no step is called' 2 -- --only nothing

@@ -51,8 +51,9 @@ def figure(check: dict[str, Any]) -> str:
         words += f" {check['unit']}" if check.get("unit") else ""
     if check.get("goal"):
         words += f" (goal: {check['goal']}" + ("; missed)" if check.get("met") is False else ")")
-    if not check.get("ok") and check.get("detail"):
-        words += f" {check['detail']}"
+    wrong = "" if check.get("ok") else str(check.get("error") or check.get("detail") or "").strip()
+    if wrong:
+        words += " " + wrong.splitlines()[-1]  # of a traceback, what was raised
     return words.strip()
 
 

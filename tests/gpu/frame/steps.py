@@ -46,7 +46,7 @@ def steps(bundle: Bundle, quick: bool, vulkan: str) -> list[Step]:
     seconds = "2" if quick else "20"
     debug = {"NEURO_DEVICE_DEBUG": "1"}
     all_steps = [
-        Step("contract", (core, CONTRACT, ONE_BY_ONE), read.rust, 60),
+        Step("contract", (core, CONTRACT, ONE_BY_ONE), read.rust, 90),
         Step("ordering", (core, ORDERING, ONE_BY_ONE, "--nocapture"), read.rust, 90, {"NEURO_SOAK_SECONDS": seconds}),
     ]
     watched = [
@@ -61,7 +61,7 @@ def steps(bundle: Bundle, quick: bool, vulkan: str) -> list[Step]:
                     f"{name} {tool}",
                     (*command, core, tests, ONE_BY_ONE, "--nocapture"),
                     read.sanitized,
-                    60,
+                    100,
                     environment,
                     missing=without_sanitizer,
                 )

@@ -93,6 +93,7 @@ def test_what_does_not_run(tmp_path: Path) -> None:
 def test_the_report() -> None:
     check = {"check": "copies", "ok": True, "figure": 53.21, "unit": "GB/s", "goal": "≥ 54", "met": False}
     results = [Result("a", "ok", "1 passed", 1.25, checks=[check]), Result("b", "SKIPPED", "no loader")]
+    assert report.figure({"check": "c", "ok": False, "detail": "Traceback\n  line 1\nValueError: no\n"}) == "ValueError: no"
     facts = {"versions": {"python": "3"}, "device": "card"}
     said = report.table(facts, results, 2)
     assert "53.21 GB/s (goal: ≥ 54; missed)" in said and "1 ok, 0 failed, 1 skipped, 2 s" in said
