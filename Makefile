@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help setup build demo test test-bare bench-hook bench-pool bench-device bench-cuda soak-cuda-sim replay record install header lint fmt clean
+.PHONY: help setup build demo test test-bare gpu-bundle bench-hook bench-pool bench-device bench-cuda soak-cuda-sim replay record install header lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## print these lines
@@ -24,6 +24,9 @@ test: ## every test there is, with the time of each part; sets itself up
 
 test-bare: ## `make demo` and `make test` in a bare Debian 12 with only a Rust toolchain added (needs root)
 	@bash scripts/test-bare.sh
+
+gpu-bundle: ## what `gpu-check` needs on a machine with an NVIDIA device and without Rust, in build/gpu-bundle (docs/gpu-check.md)
+	@bash scripts/gpu-bundle.sh
 
 bench-hook: ## NumPy with the hook against NumPy without, side by side
 	@bash scripts/bench.sh hook

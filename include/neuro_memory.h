@@ -98,6 +98,9 @@ struct DLManagedTensorVersioned;
 // `neuro_pool_check`, and when the block leaves the quarantine or its tensor is released (a line on standard error). Slower;
 // red zones count against the limit. In a program built with AddressSanitizer every pool shows its blocks to it without this
 // flag, and reads are found too.
+//
+// In a pool of a device each block becomes an allocation of the driver's own instead, of the bytes asked for, and goes back to it when the work
+// on it is done: so that tools which watch the driver see what is wrong. The variable `NEURO_DEVICE_DEBUG=1` makes all pools of devices so.
 #define NEURO_POOL_DEBUG 2
 
 // Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
@@ -145,6 +148,18 @@ struct DLManagedTensorVersioned;
 
 // `real` and `imaginary`.
 #define NEURO_CUDA_ARGUMENT_COMPLEX 5
+
+// A failed allocation is NULL: for an allocator of a `torch.cuda.MemPool`, whose caller looks, and asks again when it has freed what it had cached.
+#define NEURO_TORCH_RETURN_NULL 0
+
+// A failed allocation throws `std::runtime_error` with the words of `neuro_last_error()`: for the allocator of the whole process, whose caller
+// does not look. Where the process has no C++ it is NULL, with a line on standard error. With this `neuro_torch_refuse_graph` has to be registered, too:
+// nothing asks then whether a stream is being captured.
+#define NEURO_TORCH_THROW 1
+
+// A pool of a CUDA device as the allocator of somebody else, who has addresses and streams of its own. Memory is handed out in the order of
+// streams: what is freed on one may at once be handed to an allocation on it, and to one on another stream only behind its work. Any thread may use it.
+typedef struct neuro_cuda_hook_t neuro_cuda_hook_t;
 
 // A kernel that a CUDA device has. It keeps what it was loaded from; with the last kernel of that it is unloaded, when all launches
 // are done. Any thread may use it.
@@ -1403,6 +1418,78 @@ neuro_status_t neuro_cuda_kernel_launch(const neuro_cuda_kernel_t *kernel,
                                         const neuro_cuda_argument_t *arguments,
                                         size_t count);
 
+// A hook of `pool`, which is of a CUDA device. Release `*out` once; its blocks first.
+neuro_status_t neuro_cuda_hook_create(neuro_pool_t *pool, neuro_cuda_hook_t **out);
+
+// One more reference to `hook`, to be released once.
+neuro_status_t neuro_cuda_hook_retain(neuro_cuda_hook_t *hook);
+
+// One reference to `hook` less. With the last one its blocks that were not freed are freed. NULL does nothing; a release after the last one is
+// `NEURO_INVALID_FREE` and does nothing.
+neuro_status_t neuro_cuda_hook_release(neuro_cuda_hook_t *hook);
+
+// Memory of at least `bytes` bytes, aligned to 256, to be used on `cu_stream` from now on: its `CUdeviceptr`. 0 bytes are 0, of which nothing
+// has to be freed. `NEURO_DRIVER` where the stream is none of the device, or is captured into a graph.
+//
+// Caller: `cu_stream` is a `CUstream` of the device's primary context, or NULL for the legacy default stream, and stays until what was allocated,
+// freed or recorded on it is freed and `neuro_cuda_hook_forget_stream` was called; a live `hook` is not released meanwhile; `out` is
+// NULL or writable.
+neuro_status_t neuro_cuda_hook_allocate(neuro_cuda_hook_t *hook,
+                                        size_t bytes,
+                                        void *cu_stream,
+                                        uint64_t *out);
+
+// Gives a block back, behind all that `cu_stream` has by now, and all that streams have by now on which it was recorded. 0 does nothing. What is no
+// live block of this hook is `NEURO_INVALID_FREE`, and changes nothing.
+//
+// Caller: `cu_stream` is as in `neuro_cuda_hook_allocate`, and the one that the block was allocated on, or is ordered behind what uses the block; no
+// work is submitted on the block from now on; a live `hook` is not released meanwhile.
+neuro_status_t neuro_cuda_hook_free(neuro_cuda_hook_t *hook,
+                                    uint64_t address,
+                                    void *cu_stream);
+
+// Says that a block is used on `cu_stream`, too: it is handed out again behind all that this stream has when the block is freed.
+//
+// Caller: `cu_stream` is as in `neuro_cuda_hook_allocate`; a live `hook` is not released meanwhile.
+neuro_status_t neuro_cuda_hook_record_stream(neuro_cuda_hook_t *hook,
+                                             uint64_t address,
+                                             void *cu_stream);
+
+// Lets go of a stream that its owner is about to destroy. What was allocated on it is freed before.
+//
+// Caller: A live `hook` is not released meanwhile.
+neuro_status_t neuro_cuda_hook_forget_stream(neuro_cuda_hook_t *hook, void *cu_stream);
+
+// Frees of this process, through hooks of any kind, that were refused since they named no live block.
+uint64_t neuro_cuda_hook_get_refused_frees(void);
+
+// What CuPy's `CFunctionAllocator` takes as `malloc`; `hook`, a `neuro_cuda_hook_t *`, is its `param`. CuPy does not say on which stream it uses the memory, so
+// it is good on the legacy default stream and on those that wait for it, which are ordered behind what used it before all together; not on streams
+// that were made to be non-blocking. `nm.hooks.cupy` heeds streams. NULL where there is no memory, with a line on standard error: CuPy does not look.
+//
+// Caller: A live `hook` is not released meanwhile.
+void *neuro_cupy_malloc(void *hook,
+                        size_t bytes,
+                        int32_t device);
+
+// What CuPy's `CFunctionAllocator` takes as `free`. What is no live block is refused, with a line on standard error.
+//
+// Caller: No work is submitted on the block from now on; a live `hook` is not released meanwhile.
+void neuro_cupy_free(void *hook, void *pointer, int32_t device);
+
+// Binds one of sixteen numbers to `pool`, which is of a CUDA device, so that the functions of that number allocate from it: `neuro_torch_alloc_0` of 0.
+// A pool that is bound already for the same kind of failure (`NEURO_TORCH_…`) gets its number again. `NEURO_UNAVAILABLE` where all are
+// bound. `*out` is 0 after a failure. Give the number back once, with `neuro_torch_unbind`.
+neuro_status_t neuro_torch_bind(neuro_pool_t *pool,
+                                uint32_t on_failure,
+                                uint32_t *out);
+
+// Gives a number back. It stays bound as long as a block lives that was allocated through it. `NEURO_INVALID_FREE` for one that is not bound.
+neuro_status_t neuro_torch_unbind(uint32_t slot);
+
+// For torch's `set_begin_allocate_to_pool`: throws, since blocks of a graph are used whenever the graph runs, and not only in the order of streams.
+void neuro_torch_refuse_graph(void);
+
 // The function of this header called `name`, as `"neuro_pool_create"`; NULL and an error where there is none.
 //
 // In a C extension of Python, `PyCapsule_Import("neuro_memory._C_API", 0)` gives the address of this function itself.
@@ -1415,3 +1502,84 @@ neuro_function_t neuro_find_function(const char *name);
 #endif  // __cplusplus
 
 #endif  /* NEURO_MEMORY_H */
+
+// What PyTorch's CUDAPluggableAllocator takes, sixteen of each: those of number N allocate from the pool that `neuro_torch_bind` gave N for.
+// alloc: NULL for 0 bytes; what a failure is, was said to `neuro_torch_bind`. `device` is the number of the pool's device.
+// free: of whatever address; one that is no live block is refused, with a line on standard error. Size and device are not looked at.
+// record_stream (for set_record_stream_fn): the block is used on that stream, too, until it is freed. A failure throws where that was asked
+// for, and is a line on standard error else; the memory is never handed out again then.
+// empty_cache (for set_reset_fn): waits for the streams that it knows, and gives unused memory of the pool back to the device.
+// Caller: a stream is a cudaStream_t of the device's primary context, or NULL, and stays until what was allocated on it is freed and the number is bound
+// no more, as those do that PyTorch makes itself.
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void *neuro_torch_alloc_0(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_0(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_0(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_0(void);
+void *neuro_torch_alloc_1(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_1(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_1(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_1(void);
+void *neuro_torch_alloc_2(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_2(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_2(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_2(void);
+void *neuro_torch_alloc_3(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_3(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_3(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_3(void);
+void *neuro_torch_alloc_4(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_4(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_4(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_4(void);
+void *neuro_torch_alloc_5(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_5(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_5(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_5(void);
+void *neuro_torch_alloc_6(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_6(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_6(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_6(void);
+void *neuro_torch_alloc_7(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_7(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_7(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_7(void);
+void *neuro_torch_alloc_8(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_8(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_8(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_8(void);
+void *neuro_torch_alloc_9(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_9(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_9(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_9(void);
+void *neuro_torch_alloc_10(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_10(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_10(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_10(void);
+void *neuro_torch_alloc_11(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_11(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_11(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_11(void);
+void *neuro_torch_alloc_12(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_12(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_12(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_12(void);
+void *neuro_torch_alloc_13(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_13(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_13(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_13(void);
+void *neuro_torch_alloc_14(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_14(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_14(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_14(void);
+void *neuro_torch_alloc_15(size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_free_15(void *pointer, size_t bytes, int32_t device, void *cu_stream);
+void neuro_torch_record_stream_15(void *pointer, void *cu_stream);
+void neuro_torch_empty_cache_15(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif

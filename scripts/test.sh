@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 
 # In this order because each needs less, or takes less long, than the next; parts that share a build are neighbours.
-parts=(style skips clippy rust cuda spec loom tsan header c asan install module exports python torch stubs examples readme bench)
+parts=(style skips clippy rust cuda gpu spec loom tsan header c asan install module exports python torch stubs examples readme bench)
 [ $# -eq 0 ] || parts=("$@")
 
 bash scripts/setup.sh test

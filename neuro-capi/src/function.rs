@@ -5,6 +5,7 @@ use std::ffi::c_char;
 
 use crate::contents::*;
 use crate::cuda::*;
+use crate::cuda_hook::*;
 use crate::cuda_kernel::*;
 use crate::cuda_launch::*;
 use crate::device::*;
@@ -21,6 +22,7 @@ use crate::share::*;
 use crate::stats::*;
 use crate::status::*;
 use crate::tensor::*;
+use crate::torch_hook::*;
 use crate::transfer::*;
 use crate::version::*;
 use crate::view::*;
@@ -75,6 +77,14 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_cuda_get_handles
     neuro_cuda_get_pointer
     neuro_cuda_grid_for_elements
+    neuro_cuda_hook_allocate
+    neuro_cuda_hook_create
+    neuro_cuda_hook_forget_stream
+    neuro_cuda_hook_free
+    neuro_cuda_hook_get_refused_frees
+    neuro_cuda_hook_record_stream
+    neuro_cuda_hook_release
+    neuro_cuda_hook_retain
     neuro_cuda_kernel_compile
     neuro_cuda_kernel_find
     neuro_cuda_kernel_get_log
@@ -91,6 +101,8 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_cuda_stream_submit
     neuro_cuda_stream_wait_for
     neuro_cuda_stream_wait_for_transfer
+    neuro_cupy_free
+    neuro_cupy_malloc
     neuro_device_from_name
     neuro_device_get_count
     neuro_device_get_info
@@ -184,6 +196,73 @@ static FUNCTIONS: &[(&str, Address)] = functions! {
     neuro_tensor_transpose
     neuro_tensor_use_count
     neuro_tensor_zeros
+    neuro_torch_alloc_0
+    neuro_torch_alloc_1
+    neuro_torch_alloc_10
+    neuro_torch_alloc_11
+    neuro_torch_alloc_12
+    neuro_torch_alloc_13
+    neuro_torch_alloc_14
+    neuro_torch_alloc_15
+    neuro_torch_alloc_2
+    neuro_torch_alloc_3
+    neuro_torch_alloc_4
+    neuro_torch_alloc_5
+    neuro_torch_alloc_6
+    neuro_torch_alloc_7
+    neuro_torch_alloc_8
+    neuro_torch_alloc_9
+    neuro_torch_bind
+    neuro_torch_empty_cache_0
+    neuro_torch_empty_cache_1
+    neuro_torch_empty_cache_10
+    neuro_torch_empty_cache_11
+    neuro_torch_empty_cache_12
+    neuro_torch_empty_cache_13
+    neuro_torch_empty_cache_14
+    neuro_torch_empty_cache_15
+    neuro_torch_empty_cache_2
+    neuro_torch_empty_cache_3
+    neuro_torch_empty_cache_4
+    neuro_torch_empty_cache_5
+    neuro_torch_empty_cache_6
+    neuro_torch_empty_cache_7
+    neuro_torch_empty_cache_8
+    neuro_torch_empty_cache_9
+    neuro_torch_free_0
+    neuro_torch_free_1
+    neuro_torch_free_10
+    neuro_torch_free_11
+    neuro_torch_free_12
+    neuro_torch_free_13
+    neuro_torch_free_14
+    neuro_torch_free_15
+    neuro_torch_free_2
+    neuro_torch_free_3
+    neuro_torch_free_4
+    neuro_torch_free_5
+    neuro_torch_free_6
+    neuro_torch_free_7
+    neuro_torch_free_8
+    neuro_torch_free_9
+    neuro_torch_record_stream_0
+    neuro_torch_record_stream_1
+    neuro_torch_record_stream_10
+    neuro_torch_record_stream_11
+    neuro_torch_record_stream_12
+    neuro_torch_record_stream_13
+    neuro_torch_record_stream_14
+    neuro_torch_record_stream_15
+    neuro_torch_record_stream_2
+    neuro_torch_record_stream_3
+    neuro_torch_record_stream_4
+    neuro_torch_record_stream_5
+    neuro_torch_record_stream_6
+    neuro_torch_record_stream_7
+    neuro_torch_record_stream_8
+    neuro_torch_record_stream_9
+    neuro_torch_refuse_graph
+    neuro_torch_unbind
     neuro_transfer_is_done
     neuro_transfer_release
     neuro_transfer_retain

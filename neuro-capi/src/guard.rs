@@ -12,7 +12,7 @@ use neuro_core::shape::MAX_NDIM;
 use crate::handles::Table;
 use crate::status::{
     Failure, NEURO_BAD_SHAPE, NEURO_INVALID_FREE, NEURO_OK, NEURO_OUT_OF_MEMORY, NEURO_OUT_OF_RANGE, NEURO_PANIC,
-    Result, neuro_status_t, remember,
+    Result, neuro_last_error, neuro_status_t, remember,
 };
 use crate::structs::{self, SizedStruct};
 
@@ -292,6 +292,15 @@ pub(crate) fn fitting(text: &str, room: usize) -> usize {
     fits
 }
 
+/// One line on standard error, with the last error: for callbacks that cannot return one.
+pub(crate) fn say_last_error() {
+    // SAFETY: a C string until this thread's next failing call.
+    let words = unsafe { CStr::from_ptr(neuro_last_error()) };
+    let line = format!("neuro-memory: {}\n", words.to_string_lossy());
+    // Where nobody reads it, nobody can be told.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+}
+
 fn null(op: &'static str, name: &'static str) -> Failure {
     Failure::argument(op, format_args!("{name} is NULL"))
 }
@@ -338,7 +347,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{NEURO_INVALID_ARGUMENT, neuro_last_error};
+    use crate::status::NEURO_INVALID_ARGUMENT;
 
     fn last_error() -> String {
         // SAFETY: the pointer is a C string until this thread's next failing call.

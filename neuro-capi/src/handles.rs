@@ -5,7 +5,7 @@
 //! a released, foreign or made-up handle gives an error and no crash. A look-up is two loads.
 //!
 //! ```text
-//!   63     47 46        30 29         6 5    3 2   0
+//!   63     47 46        31 30         7 6    3 2   0
 //!  +---------+------------+------------+------+-----+
 //!  |    0    | generation |   index    | kind | 000 |
 //!  +---------+------------+------------+------+-----+
@@ -18,7 +18,7 @@
 //! - H2: a slot's value is initialised exactly while its count is not 0.
 //! - H3: a slot is on the free list, or owned by the one thread that fills or empties it, or counted: never two of these.
 //!
-//! Limits: a slot's generation comes round after 131,072 uses; one stale handle in so many is taken for a live one. Calls
+//! Limits: a slot's generation comes round after 65,536 uses; one stale handle in so many is taken for a live one. Calls
 //! that race with the last release of their own handle are the caller's error: whoever uses a handle holds a reference.
 //!
 //! Absent on purpose: locks, so that a forked child can use and release what it inherited.
@@ -36,11 +36,11 @@ mod sync;
 mod tests;
 
 const KIND_SHIFT: u32 = 3;
-const KIND_BITS: u32 = 3;
+const KIND_BITS: u32 = 4;
 const INDEX_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
 const INDEX_BITS: u32 = 24;
 const GENERATION_SHIFT: u32 = INDEX_SHIFT + INDEX_BITS;
-const GENERATION_BITS: u32 = 17;
+const GENERATION_BITS: u32 = 16;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 /// Far from overflow even if every thread of the machine adds one to it at the same time.
 const MAX_COUNT: u32 = 1 << 30;
@@ -77,7 +77,7 @@ pub(crate) use the_table;
 pub(crate) struct Stale;
 
 impl<T> Table<T> {
-    /// A table of handles of kind `kind`: 1 to 7.
+    /// A table of handles of kind `kind`: 1 to 15.
     #[cfg(not(loom))]
     pub(crate) const fn new(kind: usize) -> Self {
         assert!(kind != 0 && kind < 1 << KIND_BITS);

@@ -16,10 +16,11 @@
 //! - `access`: what work of the caller does with tensors
 //! - `vulkan`: shaders of the caller on tensors, and devices of the caller
 //! - `cuda`: streams of the caller; `cuda_kernel`: kernels of the caller; `cuda_launch`: kernels on tensors
+//! - `cuda_hook`: pools as allocators of others; `torch_hook`: as PyTorch's; `throw`: exceptions of C++
 //! - `function`: all of these by name
 //!
 //! Rules, the same for every function:
-//! - C1: no panic crosses: each body runs inside `guard`.
+//! - C1: no panic crosses: each body runs inside `guard`. An exception of C++ leaves `torch_hook` only, from outside of `guard`.
 //! - C2: nothing that C hands in is dereferenced before it was compared with NULL, and no handle before its table knows it.
 //! - C3: out parameters are set before anything can fail.
 //! - C4: numbers that stand for an enum cross as fixed-width integers and are checked.
@@ -32,6 +33,7 @@
 pub mod access;
 pub mod contents;
 pub mod cuda;
+pub mod cuda_hook;
 pub mod cuda_kernel;
 pub mod cuda_launch;
 pub mod device;
@@ -51,6 +53,8 @@ pub mod stats;
 pub mod status;
 mod structs;
 pub mod tensor;
+mod throw;
+pub mod torch_hook;
 pub mod transfer;
 pub mod version;
 pub mod view;

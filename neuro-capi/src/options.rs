@@ -20,6 +20,9 @@ pub const NEURO_POOL_PREFAULT: u64 = 1;
 /// `neuro_pool_check`, and when the block leaves the quarantine or its tensor is released (a line on standard error). Slower;
 /// red zones count against the limit. In a program built with AddressSanitizer every pool shows its blocks to it without this
 /// flag, and reads are found too.
+///
+/// In a pool of a device each block becomes an allocation of the driver's own instead, of the bytes asked for, and goes back to it when the work
+/// on it is done: so that tools which watch the driver see what is wrong. The variable `NEURO_DEVICE_DEBUG=1` makes all pools of devices so.
 pub const NEURO_POOL_DEBUG: u64 = 2;
 /// Flag of `neuro_pool_options_t`: cached memory stays until `neuro_pool_trim`; none goes back to the system by itself.
 pub const NEURO_POOL_NO_DECAY: u64 = 4;
@@ -44,7 +47,7 @@ const FLAGS: u64 = NEURO_POOL_PREFAULT
     | NEURO_POOL_EXPORT
     | NEURO_POOL_EXPANDABLE;
 /// Those that pools of devices know.
-const DEVICE_FLAGS: u64 = NEURO_POOL_EXPORT | NEURO_POOL_EXPANDABLE;
+const DEVICE_FLAGS: u64 = NEURO_POOL_DEBUG | NEURO_POOL_EXPORT | NEURO_POOL_EXPANDABLE;
 
 /// Told that the bytes in a pool's blocks rose above its soft limit: the pool's figures, and the context it was made with.
 ///
@@ -201,11 +204,12 @@ fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device)
         return Err(Failure::argument(
             op,
             format_args!(
-                "{name} is set, and a pool of {device} has no option but limit_bytes, and NEURO_POOL_EXPORT or NEURO_POOL_EXPANDABLE in flags"
+                "{name} is set, and a pool of {device} has no option but limit_bytes, and NEURO_POOL_DEBUG, NEURO_POOL_EXPORT or NEURO_POOL_EXPANDABLE in flags"
             ),
         ));
     }
-    if options.flags & DEVICE_FLAGS == DEVICE_FLAGS {
+    const APART: u64 = NEURO_POOL_EXPORT | NEURO_POOL_EXPANDABLE;
+    if options.flags & APART == APART {
         return Err(Failure::argument(
             op,
             "NEURO_POOL_EXPORT and NEURO_POOL_EXPANDABLE at once, and memory that grows in place cannot be exported; make two pools",
@@ -221,7 +225,8 @@ fn device_pool(op: &'static str, options: &neuro_pool_options_t, device: Device)
         limit => MemoryPool::new_gpu(device, limit)?,
     }
     .with_export(options.flags & NEURO_POOL_EXPORT != 0)
-    .with_expandable(options.flags & NEURO_POOL_EXPANDABLE != 0))
+    .with_expandable(options.flags & NEURO_POOL_EXPANDABLE != 0)
+    .with_debug(options.flags & NEURO_POOL_DEBUG != 0))
 }
 
 /// What C wants to have called.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// In the order of the header.
-const SOURCES: [&str; 23] = [
+const SOURCES: [&str; 25] = [
     "status",
     "version",
     "dtype",
@@ -26,6 +26,8 @@ const SOURCES: [&str; 23] = [
     "cuda",
     "cuda_kernel",
     "cuda_launch",
+    "cuda_hook",
+    "torch_hook",
     "function",
 ];
 
@@ -72,6 +74,34 @@ const COMMON: [&str; 17] = [
     "`out` is NULL or writable",
 ];
 
+/// The declarations of functions that are numbered, which the writer of headers does not see.
+fn numbered() -> String {
+    let mut text = "\
+// What PyTorch's CUDAPluggableAllocator takes, sixteen of each: those of number N allocate from the pool that `neuro_torch_bind` gave N for.
+// alloc: NULL for 0 bytes; what a failure is, was said to `neuro_torch_bind`. `device` is the number of the pool's device.
+// free: of whatever address; one that is no live block is refused, with a line on standard error. Size and device are not looked at.
+// record_stream (for set_record_stream_fn): the block is used on that stream, too, until it is freed. A failure throws where that was asked
+// for, and is a line on standard error else; the memory is never handed out again then.
+// empty_cache (for set_reset_fn): waits for the streams that it knows, and gives unused memory of the pool back to the device.
+// Caller: a stream is a cudaStream_t of the device's primary context, or NULL, and stays until what was allocated on it is freed and the number is bound
+// no more, as those do that PyTorch makes itself.
+#ifdef __cplusplus
+extern \"C\" {
+#endif
+
+"
+    .to_owned();
+    for number in 0..neuro_core::cuda::SLOTS {
+        text += &format!(
+            "void *neuro_torch_alloc_{number}(size_t bytes, int32_t device, void *cu_stream);\n\
+             void neuro_torch_free_{number}(void *pointer, size_t bytes, int32_t device, void *cu_stream);\n\
+             void neuro_torch_record_stream_{number}(void *pointer, void *cu_stream);\n\
+             void neuro_torch_empty_cache_{number}(void);\n"
+        );
+    }
+    text + "\n#ifdef __cplusplus\n}  // extern \"C\"\n#endif\n"
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -93,6 +123,7 @@ fn generate() -> String {
         env!("CARGO_PKG_VERSION_PATCH"),
         env!("CARGO_PKG_VERSION"),
     ));
+    config.trailer = Some(numbered());
     let builder = SOURCES
         .iter()
         .fold(cbindgen::Builder::new().with_config(config), |builder, source| {
@@ -143,8 +174,12 @@ fn every_exported_function_is_in_the_header() {
             continue;
         }
         let source = std::fs::read_to_string(path).unwrap();
-        for after in source.split("extern \"C\" fn ").skip(1) {
+        let ways = ["extern \"C\" fn ", "extern \"C-unwind\" fn "];
+        for after in ways.iter().flat_map(|way| source.split(way).skip(1)) {
             let name = after.split('(').next().unwrap();
+            if name.starts_with('$') || !name.starts_with("neuro_") {
+                continue; // one of a macro: `numbered`, and what `function.rs` finds by name; or the type of a pointer
+            }
             assert!(
                 header.contains(&format!("{name}(")),
                 "{name} is missing: add its file to SOURCES"

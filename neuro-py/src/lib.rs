@@ -16,6 +16,7 @@ mod capsule;
 #[deny(unsafe_code)]
 mod create;
 mod cuda;
+mod cuda_hook;
 mod cuda_array;
 mod cuda_kernel;
 #[deny(unsafe_code)]
@@ -69,6 +70,7 @@ fn _neuro_memory(module: &Bound<'_, PyModule>) -> PyResult<()> {
     buffer::register(module)?;
     capsule::register(module)?;
     cuda::register(module)?;
+    cuda_hook::register(module)?;
     cuda_kernel::register(module)?;
     devices::register(module)?;
     dlpack_import::register(module)?;

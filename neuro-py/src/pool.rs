@@ -34,11 +34,12 @@ use crate::tensor::PyTensor;
 ///     serve from caches of their own is noticed when it comes to 64 KiB a thread.
 /// on_soft_limit: called with a PoolStats, as long as this object lives, on whichever thread allocates, in the middle of
 ///     that; it may free, trim, allocate and ask. What it raises goes to sys.unraisablehook.
-/// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower.
+/// debug: find writes past the end of tensors and after their release: by check(), and by a line on standard error. Slower. In a pool
+///     of a device every tensor becomes an allocation of the driver's own instead, so that compute-sanitizer and the like see what is wrong.
 /// gpu_support: let devices use its memory where it lies: the property gpu_support has the names of those that do. Where there is a
 ///     CUDA device, all its memory is page-locked as the pool takes it: pinned_bytes of its figures.
 /// device: where its memory lies: "cpu", or "vulkan:0" and the like, whose memory is the limit where none is given. Of the other
-///     options such a pool has export and expandable only.
+///     options such a pool has debug, export and expandable only.
 /// export: other processes can import its memory: see Tensor.export_fd. A device that cannot is reported by the first tensor.
 /// expandable: memory of a CUDA device grows in one range of addresses, so that what was short tensors serves a long one later; in
 ///     whole pieces, up to one of 2 MiB (32 MiB from 1 GiB on) above the limit. A device that cannot is reported by the first tensor.
@@ -92,7 +93,6 @@ impl PyMemoryPool {
         let device = device.map(create::parse_device).transpose()?.unwrap_or_default();
         if device != Device::Cpu {
             if prefault
-                || debug
                 || gpu_support
                 || alignment.is_some()
                 || keep.is_some()
@@ -100,7 +100,7 @@ impl PyMemoryPool {
                 || on_soft_limit.is_some()
             {
                 return Err(PyValueError::new_err(format!(
-                    "a pool of {device} has no option but its limit, export and expandable"
+                    "a pool of {device} has no option but its limit, debug, export and expandable"
                 )));
             }
             if export && expandable {
@@ -113,13 +113,14 @@ impl PyMemoryPool {
                 None => MemoryPool::of_device(device),
             };
             let mut inner = inner.map_err(raise)?;
-            if export || expandable {
+            if debug || export || expandable {
                 // The default pool's memory is for nobody else, and in slabs.
                 let limit = inner.limit().unwrap_or(usize::MAX);
                 inner = MemoryPool::new_gpu(device, limit)
                     .map_err(raise)?
                     .with_export(export)
-                    .with_expandable(expandable);
+                    .with_expandable(expandable)
+                    .with_debug(debug);
             }
             return Ok(Self {
                 inner,

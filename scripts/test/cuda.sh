@@ -34,10 +34,20 @@ done
 say "" "under valgrind"
 on_it NEURO_CUDA_SIM_PROTECT=0 sh tests/c/run.sh --valgrind "${c_tests[@]}"
 
-# That a finding fails a test: a program that is wrong, and the same with the wait that it lacks.
-say "" "a program that is wrong"
-if said=$(on_it sh tests/c/run.sh cuda/unordered); then
-    die "two streams write the same memory without order, and that was not found" "$said"
-fi
-grep -q 'ended with status 86$' <<<"$said" || die "a program that is wrong should end with status 86" "$said"
-on_it UNORDERED_WAITS=1 sh tests/c/run.sh cuda/unordered
+# That a finding fails a test: programs that are wrong, and the same with what they lack.
+say "" "programs that are wrong"
+for wrong in unordered:UNORDERED_WAITS unrecorded:RECORDED; do
+    program=cuda/${wrong%:*}
+    if said=$(on_it sh tests/c/run.sh "$program"); then
+        die "$program: two streams use the same memory without order, and that was not found" "$said"
+    fi
+    grep -q 'ended with status 86$' <<<"$said" || die "$program is wrong, and should end with status 86" "$said"
+    on_it "${wrong#*:}=1" sh tests/c/run.sh "$program"
+done
+
+say "" "exceptions of C++"
+libraries=$(lib_dir debug)
+mkdir -p "$BUILD/cpp"
+g++ -std=c++17 -Wall -Wextra -Werror -g -Iinclude tests/cpp/torch_throws.cpp -o "$BUILD/cpp/torch_throws" -L"$libraries" \
+    -lneuro_memory -Wl,-rpath,"$libraries"
+on_it "$BUILD/cpp/torch_throws"

@@ -151,7 +151,7 @@ static void wrong_devices_are_refused(void) {
         CHECK_FAILS(neuro_pool_create(&options, &pool), NEURO_INVALID_ARGUMENT, name " is set");                  \
     } while (0)
     REFUSED("alignment", .alignment = 64);
-    REFUSED("flags", .flags = NEURO_POOL_DEBUG);
+    REFUSED("flags", .flags = NEURO_POOL_PREFAULT);
     REFUSED("decay_milliseconds", .decay_milliseconds = 5);
     REFUSED("keep_bytes", .keep_bytes = 5);
     REFUSED("soft_limit_bytes", .soft_limit_bytes = 5);

@@ -220,7 +220,7 @@ static void bad_input(void) {
     CHECK(nothing == NULL);
     CHECK_OK(neuro_pool_release(none));
     none = NULL;
-    options.flags = NEURO_POOL_EXPORT | NEURO_POOL_DEBUG;
+    options.flags = NEURO_POOL_EXPORT | NEURO_POOL_PREFAULT;
     CHECK_FAILS(neuro_pool_create(&options, &none), NEURO_INVALID_ARGUMENT, "flags is set");
     options.flags = NEURO_POOL_EXPORT;
     CHECK_OK(neuro_pool_create(&options, &none));

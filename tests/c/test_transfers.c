@@ -94,7 +94,7 @@ static void wrong_arguments_are_refused(void) {
     CHECK(transfer == NULL);
     CHECK_FAILS(neuro_tensor_to_device_async(here, cpu, NULL), NEURO_INVALID_ARGUMENT, "out is NULL");
     CHECK_FAILS(neuro_tensor_to_device_async(here, (neuro_device_t){3, 0}, &transfer), NEURO_INVALID_ARGUMENT, "device type 3");
-    CHECK_FAILS(neuro_tensor_to_device_async(here, (neuro_device_t){NEURO_DEVICE_CUDA, 0}, &transfer), NEURO_UNAVAILABLE, "cuda:0");
+    CHECK_FAILS(neuro_tensor_to_device_async(here, (neuro_device_t){NEURO_DEVICE_CUDA, 998}, &transfer), NEURO_UNAVAILABLE, "cuda:998");
     CHECK_FAILS(neuro_tensor_to_pool_async(NULL, NULL, &transfer), NEURO_INVALID_ARGUMENT, "is NULL");
     CHECK_FAILS(neuro_tensor_to_pool_async(here, (neuro_pool_t *)here, &transfer), NEURO_INVALID_ARGUMENT, "no live neuro_pool_t");
     CHECK_FAILS(neuro_transfer_wait(NULL, &tensor), NEURO_INVALID_ARGUMENT, "the neuro_transfer_t is NULL");
@@ -163,8 +163,8 @@ static void pools_say_which_devices_reach_them(void) {
     CHECK(strlen(names) == length && (length > 0) == (neuro_last_status() == NEURO_OK));
     CHECK(length > 0 || (neuro_last_status() == NEURO_UNAVAILABLE && strstr(neuro_last_error(), "vulkan") != NULL));
     if (length > 0) {
-        CHECK(strstr(names, "vulkan:0") == names && neuro_pool_get_gpu_support(pool, NULL, 0) == length);
-        CHECK(neuro_pool_get_gpu_support(pool, cut, sizeof cut) == length && strcmp(cut, "vulkan") == 0);
+        CHECK((strstr(names, "vulkan:0") || strstr(names, "cuda:0")) && neuro_pool_get_gpu_support(pool, NULL, 0) == length);
+        CHECK(neuro_pool_get_gpu_support(pool, cut, sizeof cut) == length && strncmp(cut, names, sizeof cut - 1) == 0);
         neuro_clear_error();
         CHECK(neuro_pool_get_gpu_support(pool, NULL, 5) == 0 && neuro_last_status() == NEURO_INVALID_ARGUMENT);
     }

@@ -178,7 +178,7 @@ def test_nvrtc_is_found_among_packages(tmp_path):
         (tmp_path / "nvidia" / folder).mkdir(parents=True)
     code = "import neuro_memory as nm\ntry: nm.cuda.nvrtc_version()\nexcept nm.NeuroMemoryError as wrong: print(wrong)\nelse: print('found')"
     environment = {name: value for name, value in os.environ.items() if name != "NEURO_NVRTC"}
-    environment["PYTHONPATH"] = str(tmp_path)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment).stdout
     if out.strip() != "found":  # on the loader's path, or in this interpreter's own packages
         for folder in nm.cuda.NVRTC_FOLDERS:

@@ -51,7 +51,9 @@ def test_made_there():
     with pytest.raises(ValueError, match="name one of them"):
         nm.empty(3, device="cpu", pool=pool)
     with pytest.raises(ValueError, match="no option but its limit"):
-        nm.MemoryPool(1 << 20, device=GPU, debug=True)
+        nm.MemoryPool(1 << 20, device=GPU, prefault=True)
+    debug = nm.MemoryPool(1 << 20, device=GPU, debug=True)
+    assert (debug.ones(10).to("cpu").tolist(), debug.device) == ([1.0] * 10, GPU)
     with pytest.raises(ValueError, match="grows in place anyway"):
         nm.MemoryPool(1 << 20, expandable=True)
     with pytest.raises(nm.NeuroMemoryError, match="with_expandable on vulkan:0"):

@@ -30,6 +30,8 @@ pub(crate) enum Omission {
     NoteElsewhere,
     PeerWait,
     PeerNote,
+    MarkForAll,
+    NoteOther,
     Loan,
     EndOfLoan,
 }

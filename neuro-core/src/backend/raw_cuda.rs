@@ -164,6 +164,15 @@ pub(crate) trait RawCuda {
     /// As [`order_stream`](Self::order_stream).
     unsafe fn mark_stream(&self, stream: usize) -> Result<HeldEvent, Refusal>;
 
+    /// Asks whether a stream is being captured into a graph.
+    ///
+    /// # Errors
+    /// [`Refusal::Call`] if it is; what the driver said.
+    ///
+    /// # Safety
+    /// It is a stream of this device's primary context.
+    unsafe fn check_capture(&self, stream: usize) -> Result<(), Refusal>;
+
     /// In a turn: copies `bytes` bytes from the start of a span to an address of another device, which is not the host's.
     ///
     /// # Errors

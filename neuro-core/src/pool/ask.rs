@@ -99,11 +99,19 @@ impl MemoryPool {
     /// ([`Error::Corrupted`]), when it leaves the quarantine (a line on standard error), and by [`check`](Self::check).
     /// Everything is slower, and red zones count against the limit.
     ///
+    /// In a pool of a device every block becomes an allocation of the driver, of the bytes asked for, which goes back to it as soon as the
+    /// work on it is known to be done: so tools that watch the driver, as compute-sanitizer, see what is wrong. Nothing of it can be reused, and
+    /// each allocation and free calls the driver. Told before the first allocation; what the pool has by then stays as it is.
+    /// `NEURO_DEVICE_DEBUG=1` in the environment makes all pools of devices so.
+    ///
     /// In a program built with AddressSanitizer every pool has red zones and a quarantine without this, and
     /// AddressSanitizer reports the first touch of them, reads too.
     #[must_use]
     pub fn with_debug(self, debug: bool) -> Self {
-        self.set_guard(debug);
+        match self.device_pool() {
+            Some(pool) => pool.set_debug(debug),
+            None => self.set_guard(debug),
+        }
         self
     }
 

@@ -1,5 +1,6 @@
 //! A CUDA driver that is not there, for tests on machines without a GPU. As a Rust library it is a table of the driver's calls
-//! ([`address_of`]); as a shared library it is `libcuda.so.1`, for programs in C and Python.
+//! ([`address_of`]); as a shared library it is `libcuda.so.1`, for programs in C and Python, numba-cuda and cuda.core
+//! among them.
 //!
 //! # What it does
 //!

@@ -177,6 +177,7 @@ impl State {
         if let Some(number) = of(self) {
             return number;
         }
+        // That of a thread waits for the legacy one, and that for it, as CUDA documents it.
         let number = self.add_stream(device, 0);
         let actor = self.streams.get(number).map_or(HOST, |stream| stream.actor);
         let which = if legacy { "legacy" } else { "per-thread" };

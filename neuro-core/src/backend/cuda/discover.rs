@@ -49,7 +49,7 @@ pub(crate) fn devices() -> Result<Vec<DeviceInfo>, String> {
     all.map(|ordinal| one(driver, ordinal).map(Found::into_info)).collect()
 }
 
-fn count(driver: &Driver) -> Result<u32, String> {
+pub(super) fn count(driver: &Driver) -> Result<u32, String> {
     let mut count = 0;
     // SAFETY: there is room for the answer.
     let code = unsafe { (driver.device_count)(&mut count) };

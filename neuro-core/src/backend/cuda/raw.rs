@@ -213,6 +213,12 @@ impl RawCuda for CudaDevice {
         unsafe { self.mark_other(stream) }
     }
 
+    unsafe fn check_capture(&self, stream: usize) -> Result<(), Refusal> {
+        let _inside = self.shared.health.check()?;
+        let _current = self.shared.make_current()?;
+        self.shared.check_capture(stream)
+    }
+
     unsafe fn copy_to_peer(&self, stream: usize, from: Span, to: (Handles, u64), bytes: usize) -> Result<(), Refusal> {
         // SAFETY: forwarded contract.
         unsafe { self.peer_copy(stream, from, to, bytes) }

@@ -4,6 +4,7 @@
 //!
 //! - [`handles`]: device, context and streams of a device that this library opened; [`pointer`]: where a tensor lies.
 //! - [`Stream`]: a stream of yours, whose work is in order with everything else that is done with tensors.
+//! - [`Hook`]: a pool as the allocator of a framework; [`HookSlot`]: the same by a number.
 //! - [`Module`], [`Function`]: kernels of yours, compiled here or loaded, and launched on tensors; [`Stream::launch`] does it on a stream of
 //!   yours.
 
@@ -37,7 +38,7 @@ pub use self::options::CompileOptions;
 pub use self::signature::{Parameter, ParameterKind};
 pub use self::stream::Stream;
 pub use crate::backend::raw_cuda::Handles;
-pub use crate::pool::device::Access;
+pub use crate::pool::device::{Access, Hook, HookSlot, Keeper, OnFailure, SLOTS, SlotUse, refused_frees};
 
 /// What CUDA calls `device`, which is opened if it was not. The handles stay valid until the process ends, or [`shutdown`](crate::shutdown).
 ///

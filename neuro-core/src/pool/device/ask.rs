@@ -53,6 +53,7 @@ impl DevicePool {
     pub(super) fn trim_slabs(&self, keep: usize) -> usize {
         // Without an answer from the device nothing can be known to be done.
         let done = self.engine.poll().unwrap_or_else(|_| self.engine.done());
+        let alone = self.give_back_done(&done);
         let mut gone = Vec::new();
         {
             let mut state = self.state();
@@ -62,7 +63,8 @@ impl DevicePool {
                 if state.committed.current <= target {
                     break;
                 }
-                let Some(region) = state.regions[at].take_if(|region| region.piece().is_none() && region.is_empty())
+                let Some(region) = state.regions[at]
+                    .take_if(|region| region.piece().is_none() && !region.is_alone() && region.is_empty())
                 else {
                     continue;
                 };
@@ -73,7 +75,7 @@ impl DevicePool {
         }
         gone.iter()
             .for_each(|region| self.engine.retire(region.slab.id, *region.behind()));
-        gone.iter().map(|region| region.slab.bytes as usize).sum()
+        alone + gone.iter().map(|region| region.slab.bytes as usize).sum::<usize>()
     }
 
     /// The pool's figures.

@@ -184,13 +184,21 @@ impl Engine {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub(crate) fn poll(&self) -> Result<Numbers> {
+        let done = self.ask()?;
+        self.sweep(&done);
+        Ok(done)
+    }
+
+    /// Asks how far the queues are, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub(super) fn ask(&self) -> Result<Numbers> {
         for &queue in self.backend.queues() {
             let done = self.backend.done(queue).map_err(|refusal| self.error(refusal))?;
             self.done[queue.index()].fetch_max(done, Ordering::AcqRel);
         }
-        let done = self.done();
-        self.sweep(&done);
-        Ok(done)
+        Ok(self.done())
     }
 
     /// Waits until the tickets are done.

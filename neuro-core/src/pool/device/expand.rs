@@ -61,9 +61,9 @@ struct Range {
 }
 
 impl DevicePool {
-    /// Whether it grows in one range of addresses.
+    /// Whether it grows in one range of addresses; not where every block is an allocation.
     pub(super) fn expands(&self) -> bool {
-        self.expands.load(Ordering::Relaxed)
+        self.expands.load(Ordering::Relaxed) && !self.debugs()
     }
 
     /// Units of the range of addresses that such a pool has.

@@ -10,9 +10,10 @@
 //!   `lane.rs`: threads that transfer while the caller goes on; `import.rs`, `face.rs`, `domain.rs`: host memory that devices reach.
 //! - `region.rs`: a slab and its heap, with the tags; `uses.rs`: which work uses a block; `block.rs`: a block, and work on it;
 //!   `handle.rs`: who owns one, and where it is written down; `place.rs`: where a request is served from, and what is tried before it
-//!   is refused; `expand.rs`: memory that grows in one range of addresses; `room.rs`: what the device does not give; `share.rs`, `foreign.rs`:
-//!   memory that others share, or own; `peer.rs`: copies from device to device; `theirs.rs`, `loan.rs`: streams
-//!   of others that have blocks on loan; `ask.rs`: what else a pool is asked, and all pools together.
+//!   is refused; `expand.rs`: memory that grows in one range of addresses; `debug.rs`: blocks that are allocations of the driver; `room.rs`: what
+//!   the device does not give; `share.rs`, `foreign.rs`: memory that others share, or own; `peer.rs`: copies from device to device;
+//!   `theirs.rs`, `loan.rs`: streams of others that have blocks on loan; `hook/`: a pool as somebody else's allocator; `ask.rs`: what else a pool
+//!   is asked, and all pools together.
 //!
 //! Lock order: a domain, all pools of the host; a block's uses, the pool's growth, the pool, the engine. No driver is called with the pool's lock held.
 
@@ -20,6 +21,9 @@ mod ask;
 #[cfg(all(test, not(loom)))]
 mod ask_tests;
 mod block;
+mod debug;
+#[cfg(all(test, not(loom)))]
+mod debug_tests;
 mod domain;
 mod engine;
 mod engines;
@@ -29,6 +33,7 @@ mod expand_tests;
 mod face;
 mod foreign;
 mod handle;
+mod hook;
 mod import;
 mod lane;
 mod loan;
@@ -69,6 +74,7 @@ pub(crate) use self::face::Face;
 pub(crate) use self::foreign::ForeignBlock;
 pub use self::foreign::Ready;
 pub(crate) use self::handle::{PoolBlock, PoolOwner};
+pub use self::hook::{Hook, HookSlot, Keeper, OnFailure, SLOTS, SlotUse, refused_frees};
 pub(crate) use self::import::{
     Import, Table as ImportTable, bytes_of as imported_bytes, finish as finish_imports, is_any as is_imported,
     is_locked, lock_pages, lock_table as lock_imports, locking_domains, release as release_imports, take_locked,
@@ -98,6 +104,8 @@ pub(crate) struct DevicePool {
     exports: AtomicBool,
     /// Grows in one range of addresses.
     expands: AtomicBool,
+    /// Every block is an allocation of the driver.
+    debugs: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -139,6 +147,7 @@ impl DevicePool {
             growth: Mutex::default(),
             exports: AtomicBool::new(false),
             expands: AtomicBool::new(false),
+            debugs: AtomicBool::new(debug::is_asked_for()),
             state: Mutex::default(),
         })
     }
@@ -169,7 +178,7 @@ impl State {
     fn reclaim(&mut self, done: &Numbers) {
         let State { regions, pending, .. } = self;
         pending.retain(|pending| {
-            let region = regions[pending.region].as_mut();
+            let region = regions[pending.region].as_mut().filter(|region| !region.is_alone());
             !region.is_some_and(|region| region.free(pending.block, Users::up_to(&pending.last, done)))
         });
         regions.iter_mut().flatten().for_each(|region| region.reclaim(done));

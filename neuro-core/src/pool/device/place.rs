@@ -36,7 +36,7 @@ struct Found {
 /// What is asked for: bytes, and the granules that makes.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
-    bytes: usize,
+    pub(super) bytes: usize,
     pub(super) units: u32,
     pub(super) align: u32,
 }
@@ -65,6 +65,10 @@ impl DevicePool {
             drop(state);
             let cause = std::io::Error::other("a failure that fail_nth asked for");
             return Err(self.out_of_memory(bytes, alignment, Some(cause)));
+        }
+        if self.debugs() {
+            drop(state);
+            return self.allocate_alone(request)?.ok_or_else(refused);
         }
         if let Some(found) = state.find(request, &[queue]) {
             let room = state.spare.pop();
@@ -215,6 +219,9 @@ impl DevicePool {
     pub(super) fn take_back(&self, mut room: Room) -> bool {
         let (region, block) = (room.region as usize, room.block);
         let (requested, bytes) = (room.requested, room.span.bytes as usize);
+        if self.debugs() {
+            let _ = self.engine().ask(); // else what is done is given back with the next request
+        }
         let uses = uses_of(&mut room);
         let users = if omitted(Omission::TagOfFreed) {
             Users::Nobody
@@ -224,6 +231,10 @@ impl DevicePool {
         let last = (users == Users::Several).then(|| uses.last());
         let mut state = self.state();
         state.count(|counters| counters.remove_block(requested, bytes));
+        if state.regions[region].as_ref().is_some_and(Region::is_alone) {
+            let last = (users != Users::Nobody).then(|| uses_of(&mut room).last());
+            return self.take_back_alone(state, room, last);
+        }
         let freed = state.regions[region]
             .as_mut()
             .is_some_and(|region| region.free(block, users));
@@ -231,9 +242,7 @@ impl DevicePool {
             let last = last.unwrap_or_default();
             state.pending.push(Pending { region, block, last });
         }
-        if state.spare.len() < SPARE {
-            state.spare.push(room);
-        }
+        state.keep_room(room);
         state.is_abandoned()
     }
 
@@ -252,12 +261,26 @@ impl DevicePool {
 }
 
 impl State {
-    /// One more region.
-    pub(super) fn enter(&mut self, region: Region) {
+    /// A room for a block to come.
+    #[inline]
+    pub(super) fn keep_room(&mut self, room: Room) {
+        if self.spare.len() < SPARE {
+            self.spare.push(room);
+        }
+    }
+
+    /// One more region: its place.
+    pub(super) fn enter(&mut self, region: Region) -> usize {
         self.reserved.add(region.slab.bytes as usize);
         match self.regions.iter().position(Option::is_none) {
-            Some(vacant) => self.regions[vacant] = Some(region),
-            None => self.regions.push(Some(region)),
+            Some(vacant) => {
+                self.regions[vacant] = Some(region);
+                vacant
+            }
+            None => {
+                self.regions.push(Some(region));
+                self.regions.len() - 1
+            }
         }
     }
 
@@ -290,7 +313,7 @@ impl State {
     }
 
     /// Some work that is not done and that free or pending ranges are behind.
-    fn next_to_finish(&self, done: &Numbers) -> Option<Ticket> {
+    pub(super) fn next_to_finish(&self, done: &Numbers) -> Option<Ticket> {
         let pending = self.pending.iter().map(|pending| &pending.last);
         let free = self.regions.iter().flatten().map(Region::behind);
         for last in pending.chain(free) {

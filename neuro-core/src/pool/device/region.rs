@@ -28,6 +28,8 @@ pub(super) struct Region {
     mapped: u64,
     /// Bytes of a piece of memory in a range of addresses; `None`: all of the slab is memory.
     piece: Option<u64>,
+    /// It is that of one block of debug mode (`debug.rs`).
+    alone: bool,
 }
 
 fn tag_of(queue: Queue) -> Tag {
@@ -44,7 +46,26 @@ impl Region {
             ceiling: units,
             mapped: slab.bytes,
             piece: None,
+            alone: false,
         }
+    }
+
+    /// All of a slab for one block, of which the heap knows nothing.
+    pub(super) fn alone(slab: Slab) -> Self {
+        Self {
+            slab,
+            heap: OffsetHeap::new(0),
+            behind: Numbers::default(),
+            ceiling: 0,
+            mapped: slab.bytes,
+            piece: None,
+            alone: true,
+        }
+    }
+
+    /// Whether it is that of one block of debug mode.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// A range of addresses that has no memory yet, for `units` units.
@@ -56,6 +77,7 @@ impl Region {
             ceiling: 0,
             mapped: 0,
             piece: Some(piece),
+            alone: false,
         }
     }
 

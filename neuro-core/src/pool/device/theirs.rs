@@ -92,10 +92,9 @@ impl Theirs {
     /// [`Error::DeviceLost`](crate::Error::DeviceLost).
     pub(crate) fn wait_for(&self, waits: &[Ticket]) -> Result<()> {
         let done = self.engine.done();
-        let mut waits = waits
-            .iter()
-            .filter(|wait| wait.number > done[wait.queue.index()])
-            .copied();
+        // Of its own work nothing has to wait, and the driver need not be asked.
+        let others = waits.iter().filter(|wait| Some(wait.queue) != self.place);
+        let mut waits = others.filter(|wait| wait.number > done[wait.queue.index()]).copied();
         let Some(first) = waits.next() else { return Ok(()) };
         let waits: super::Waits = std::iter::once(first).chain(waits).collect();
         let cuda = cuda_of(&self.engine)?;

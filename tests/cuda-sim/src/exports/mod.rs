@@ -13,9 +13,11 @@ mod event;
 mod host;
 mod memory;
 mod module;
+mod named;
 mod range;
 mod start;
 mod stream;
+mod waiting;
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -39,16 +41,19 @@ macro_rules! table {
 }
 
 table! {
+    named: cuGetProcAddress_v2;
     start: cuInit cuDriverGetVersion cuGetExportTable cuGetErrorName cuGetErrorString cuDeviceGetCount cuDeviceGet cuDeviceGetName
         cuDeviceTotalMem_v2 cuDeviceGetAttribute cuDeviceGetUuid_v2 cuDeviceCanAccessPeer;
     context: cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRelease_v2 cuCtxPushCurrent_v2 cuCtxPopCurrent_v2 cuCtxGetCurrent
-        cuCtxSetCurrent cuCtxGetDevice cuCtxSynchronize cuCtxEnablePeerAccess;
+        cuCtxSetCurrent cuCtxGetDevice cuCtxSynchronize cuCtxEnablePeerAccess
+        cuCtxGetStreamPriorityRange;
     memory: cuMemGetInfo_v2 cuMemAlloc_v2 cuMemFree_v2 cuPointerGetAttribute;
     host: cuMemHostAlloc cuMemFreeHost cuMemHostRegister_v2 cuMemHostUnregister cuMemHostGetDevicePointer_v2;
     copy: cuMemcpyAsync cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuMemcpyDtoDAsync_v2 cuMemcpyPeerAsync cuMemsetD8Async
         cuMemsetD32Async;
     stream: cuStreamCreate cuStreamCreateWithPriority cuStreamDestroy_v2 cuStreamSynchronize cuStreamQuery cuStreamWaitEvent
         cuStreamGetCtx cuStreamIsCapturing cuLaunchHostFunc;
+    waiting: cuMemcpyHtoD_v2 cuMemcpyDtoH_v2 cuMemcpyDtoD_v2 cuMemsetD8_v2 cuMemsetD32_v2;
     event: cuEventCreate cuEventDestroy_v2 cuEventRecord cuEventQuery cuEventSynchronize cuEventElapsedTime;
     range: cuMemAddressReserve cuMemAddressFree cuMemGetAllocationGranularity cuMemCreate cuMemRelease cuMemMap cuMemUnmap
         cuMemSetAccess;

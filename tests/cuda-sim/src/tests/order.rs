@@ -90,6 +90,17 @@ fn the_legacy_stream_waits_for_blocking_streams_only() {
     }
 }
 
+#[test]
+fn the_default_stream_of_a_thread_waits_for_the_legacy_one_and_that_for_it() {
+    let session = Session::new(6);
+    let a = alloc(64);
+    for (value, stream) in [(1, 2), (2, 0), (3, 2), (4, 1)] {
+        assert_eq!(fill(a, value, 16, stream), SUCCESS);
+    }
+    assert_eq!(bytes_of(a, 1, 0), [4]);
+    session.is_clean();
+}
+
 /// The same program, which waits for nothing, has different outcomes; each stream's own order holds in all of them.
 #[test]
 fn seeds_decide_the_order() {

@@ -5,6 +5,7 @@ mod contract;
 mod ends;
 mod faults;
 mod guests;
+mod machine;
 mod older;
 mod refusals;
 mod steady;
@@ -21,6 +22,34 @@ use crate::backend::{OWN_QUEUES, Span};
 /// The simulated driver's table; each is a driver of its own to the library, as each world is.
 pub(crate) fn driver() -> &'static Driver {
     driver_without(&[]).expect("it has all calls")
+}
+
+/// The driver that this machine has: of its cards, or the simulated one where the environment has that stand in for it; `None`, and words that
+/// say so, where there is none. `NEURO_REQUIRE_CUDA` in the environment has the test fail instead.
+pub(crate) fn driver_of_the_machine() -> Option<&'static Driver> {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    match loader::driver() {
+        Ok(driver) => Some(driver),
+        Err(why) => {
+            assert!(
+                std::env::var_os("NEURO_REQUIRE_CUDA").is_none(),
+                "NEURO_REQUIRE_CUDA is set: {why}"
+            );
+            // On the real standard error, which no test runner holds back: a skip must not look like a pass.
+            SAID.call_once(|| {
+                let text = format!("\nSKIPPED: the driver of this machine: needs hardware: {why}\n");
+                crate::backend::host::os::say(&text);
+            });
+            None
+        }
+    }
+}
+
+/// How many devices a driver shows, and whether they are simulated ones.
+pub(crate) fn shown_by(driver: &Driver) -> (u32, bool) {
+    let count = discover::count(driver).unwrap();
+    let is_simulated = count > 0 && discover::one(driver, 0).unwrap().name.starts_with("Simulated");
+    (count, is_simulated)
 }
 
 /// That driver, without some of its calls.

@@ -258,6 +258,10 @@ impl RawCuda for Fake {
         Err(refusal("mark_stream", 1, "no streams here"))
     }
 
+    unsafe fn check_capture(&self, _: usize) -> Result<(), Refusal> {
+        Err(refusal("check_capture", 1, "no streams here"))
+    }
+
     unsafe fn copy_to_peer(&self, _: usize, _: Span, _: (Handles, u64), _: usize) -> Result<(), Refusal> {
         Ok(())
     }

@@ -2,11 +2,14 @@
 //!
 //! Without NVRTC what needs it says SKIPPED and passes; with `NEURO_REQUIRE_NVRTC` in the environment it fails instead.
 
+mod bounds;
 pub(crate) mod calls;
 mod compiled;
 mod exchange;
 mod fake;
+mod hooks;
 mod launches;
+mod late;
 pub(crate) mod machine;
 mod program;
 mod shared;

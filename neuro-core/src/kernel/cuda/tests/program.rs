@@ -1,6 +1,7 @@
-//! A random program on a simulated machine, on two threads: everything that a user can do with memory of two devices, in any order.
+//! A random program on a machine, on two threads: everything that a user can do with memory of two devices, in any order.
 //!
-//! What a tensor holds is known all the time, and compared whenever one comes to the host. Whether uses are ordered the driver says.
+//! What a tensor holds is known all the time, and compared whenever one comes to the host. Whether uses are ordered the simulated driver says; on
+//! a card it shows in what tensors hold, since kernels begin late there.
 
 mod guests;
 mod lent;
@@ -26,6 +27,8 @@ pub(super) struct Plan {
     /// Calls of the driver fail now and then.
     pub(super) faults: bool,
     pub(super) omission: Option<Omission>,
+    /// What blocks of devices are allocations of their own.
+    pub(super) debug: bool,
 }
 
 /// Runs a program: what was found.
@@ -34,14 +37,34 @@ pub(super) fn run(plan: Plan) -> Vec<String> {
     let machine = Machine::new(plan.seed, 2, random.below(2) == 0);
     let memory = 64 << 10 << random.below(6);
     (0..2).for_each(|device| machine.world.set_memory(device, memory + (1 << 20)));
-    let pools = Pools::new(&machine, &mut random);
+    run_on(machine, plan, &mut random, Delay::None)
+}
+
+/// How long a kernel counts before it reads, at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Delay {
+    None,
+    /// Rounds.
+    UpTo(usize),
+}
+
+/// Runs a program on the machine that the test runs on, if it has a device: what was found.
+pub(super) fn run_here(plan: Plan) -> Option<Vec<String>> {
+    let (machine, is_simulated) = Machine::here()?;
+    // Milliseconds of a card; as many steps of a simulated one.
+    let delay = Delay::UpTo(if is_simulated { 8 } else { 1 << 20 });
+    Some(run_on(machine, plan, &mut Random::new(plan.seed), delay))
+}
+
+fn run_on(machine: Machine, plan: Plan, random: &mut Random, delay: Delay) -> Vec<String> {
+    let pools = Pools::new(&machine, plan, random, delay);
     let (shelf, alone) = (Mutex::default(), Arc::default());
     let wrong: Mutex<Vec<String>> = Mutex::default();
     std::thread::scope(|scope| {
         for thread in 0..2 {
             let (machine, pools, shelf, alone, wrong) = (&machine, &pools, &shelf, &alone, &wrong);
             scope.spawn(move || {
-                let _here = machine.world.enter();
+                let _here = machine.enter();
                 let work = || {
                     let mut actor = Actor::new(machine, pools, (shelf, alone), plan, thread);
                     (0..plan.steps).for_each(|_| actor.step());
@@ -86,20 +109,26 @@ struct Pools {
     host: Vec<MemoryPool>,
     /// A kernel, on each device.
     kernels: Vec<Function>,
+    delay: Delay,
 }
 
 impl Pools {
-    fn new(machine: &Machine, random: &mut Random) -> Self {
+    fn new(machine: &Machine, plan: Plan, random: &mut Random, delay: Delay) -> Self {
+        let kernel = match delay {
+            Delay::None => calls::kernel,
+            Delay::UpTo(_) => calls::late_kernel,
+        };
         let limit = 256 << 10 << random.below(3);
         // Between two devices memory that grows is copied through the host, so it must not be everywhere.
         let expandable = random.below(4);
         let device = machine.devices.iter().enumerate().map(|(at, &device)| {
             let pool = MemoryPool::new_gpu(device, limit).unwrap();
-            pool.with_expandable(at == expandable)
+            pool.with_expandable(at == expandable).with_debug(plan.debug)
         });
         let locker = &machine.engines[random.below(2)];
         Self {
-            kernels: machine.devices.iter().map(|&device| calls::kernel(device)).collect(),
+            kernels: machine.devices.iter().map(|&device| kernel(device)).collect(),
+            delay,
             device: device.collect(),
             host: vec![
                 MemoryPool::unlimited(),
@@ -306,7 +335,8 @@ impl<'a> Actor<'a> {
     }
 
     fn look(&mut self, what: &str, tensor: &DynTensor, holds: &[u32]) {
-        if tensor.device() == crate::Device::Cpu && self.plan.omission.is_none() {
+        // Where a mistake was planted, the simulated driver is the one to find it.
+        if tensor.device() == crate::Device::Cpu && (self.plan.omission.is_none() || self.pools.delay != Delay::None) {
             let words = tensor.to_vec::<u32>().unwrap();
             if words != holds {
                 let at = words.iter().zip(holds).position(|(word, holds)| word != holds);

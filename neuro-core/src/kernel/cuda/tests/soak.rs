@@ -9,12 +9,18 @@ use crate::backend::planted::Omission;
 const SECONDS: &str = "NEURO_SOAK_SECONDS";
 const STEPS: usize = 120;
 
+/// For how many seconds, if it is said.
+pub(super) fn seconds() -> Option<u64> {
+    std::env::var(SECONDS).ok()?.parse().ok()
+}
+
 fn plan(seed: u64) -> Plan {
     Plan {
         seed,
         steps: STEPS,
         faults: seed.is_multiple_of(3),
         omission: None,
+        debug: seed.is_multiple_of(5),
     }
 }
 
@@ -30,9 +36,7 @@ fn random_programs_have_no_finding() {
 /// The same for as long as is asked for, beginning with a seed that is asked for.
 #[test]
 fn soak() {
-    let Some(seconds) = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()) else {
-        return;
-    };
+    let Some(seconds) = seconds() else { return };
     let first: u64 = std::env::var("NEURO_SOAK_SEED")
         .ok()
         .and_then(|text| text.parse().ok())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::calls;
-use super::{Actor, Guest, Item};
+use super::{Actor, Delay, Guest, Item};
 use crate::cuda::{Access, Arg, Grid, Stream};
 use crate::dtype::DType;
 use crate::error::Error;
@@ -157,7 +157,12 @@ impl Actor<'_> {
             to
         };
         let grid = Grid::for_elements(count, 64).unwrap();
-        let arguments = [Arg::from(&from), (&to).into(), by.into(), (count as u32).into()];
+        let mut arguments = vec![Arg::from(&from), (&to).into(), by.into(), (count as u32).into()];
+        if let Delay::UpTo(most) = self.pools.delay {
+            // As often short as long.
+            let most = most >> self.random.below(most.ilog2() as usize);
+            arguments.push((self.random.below(most) as u32).into());
+        }
         let kernel = &self.pools.kernels[device];
         // SAFETY: the kernel reads and writes the first `count` elements, and ends.
         let launched = unsafe {
