@@ -107,7 +107,7 @@ def what_either_does_while_torch_holds_ours() -> dict[str, str]:
         with torch.cuda.stream(side):
             torch_wait(seconds)
             theirs[bool(seconds)].fill_(1.0)
-        copy = ours[bool(seconds)].copy()
+        copy = ours[bool(seconds)].to("cuda:0", copy=True)
         return lambda: our_values(copy).tolist()
 
     def we_write(seconds: float) -> Any:

@@ -129,7 +129,7 @@ def copies_on_the_device() -> list[dict[str, Any]]:
 
         def ours_does(mine: Any = mine) -> None:
             for _ in range(copies):
-                last = mine.copy()
+                last = mine.to(DEVICE, copy=True)
             last.synchronize()
 
         def theirs_does(theirs: Any = theirs, also: Any = also) -> None:
