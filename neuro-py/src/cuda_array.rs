@@ -121,7 +121,16 @@ impl Said {
             return refuse("__cuda_array_interface__ with a mask: fill what it hides in first".to_owned());
         }
         let dtype = match given("typestr")? {
-            Some(typestr) => dtype::parse(&typestr)?,
+            Some(typestr) => match dtype::parse(&typestr) {
+                Ok(dtype) => dtype,
+                Err(_) => {
+                    let known = DType::names();
+                    return refuse(format!(
+                        "__cuda_array_interface__: typestr {} is not known here; known are {known}",
+                        typestr.repr()?
+                    ));
+                }
+            },
             None => return wrong("typestr"),
         };
         let Some(Ok(shape)) = given("shape")?.map(|shape| shape.extract::<Vec<i64>>()) else {

@@ -201,7 +201,7 @@ def test_what_is_no_producer() -> None:
             raise AssertionError("asked for a capsule before the device was checked")
 
         def __dlpack_device__(self) -> tuple[int, int]:
-            return (2, 0)
+            return (10, 0)  # kDLROCM
 
     class Liar:
         """A producer that gives something else."""

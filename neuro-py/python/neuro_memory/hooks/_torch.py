@@ -35,9 +35,10 @@ class TorchScope:
         self._slot = _core._TorchSlot(pool, False)
         self.pool = pool
         with torch.cuda.device(device_of(pool)):
-            self.mem_pool = torch.cuda.MemPool(_allocator(torch, self._slot.number).allocator())
-        # Whoever keeps the MemPool, as a graph does, keeps the number.
-        self.mem_pool._neuro_memory_slot = self._slot
+            allocator = _allocator(torch, self._slot.number)
+            self.mem_pool = torch.cuda.MemPool(allocator.allocator())
+        # Whoever keeps the MemPool, as a graph does, keeps the number, and the allocator, which older ones only point to.
+        self.mem_pool._neuro_memory_slot = (self._slot, allocator)
         self._entered = threading.local()
 
     @property
