@@ -124,9 +124,8 @@ impl Said {
             Some(typestr) => match dtype::parse(&typestr) {
                 Ok(dtype) => dtype,
                 Err(_) => {
-                    let known = DType::names();
                     return refuse(format!(
-                        "__cuda_array_interface__: typestr {} is not known here; known are {known}",
+                        "__cuda_array_interface__: elements of {} are not known here; convert it first",
                         typestr.repr()?
                     ));
                 }

@@ -149,10 +149,10 @@ def what_we_take_and_refuse_by_the_array_interface() -> None:
     assert take(Shown(owner, **(whole | {"shape": (0, 6), "data": (0, False)}))).shape == (0, 6)
     turned = take(Shown(owner, **(whole | {"shape": (6, 4), "strides": (4, 24)})))
     assert our_values(turned).tolist() == sample("float32").T.tolist()
-    for typestr in (">f4", "<M8"):  # a type that we do not know is TypeError everywhere
+    for typestr in (">f4", "<M8"):
         try:
             take(Shown(owner, **(whole | {"typestr": typestr})))
-        except TypeError as error:
+        except BufferError as error:
             assert typestr in str(error), error
         else:
             raise AssertionError(f"elements of {typestr} were taken")
