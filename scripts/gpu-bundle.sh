@@ -52,7 +52,9 @@ say "the Python module"
 # As scripts/module.sh does, so that nothing is built twice.
 PATH=$VENV/bin:$PATH "$PYTHON" -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
     --wheel-dir "$bundle/wheels" . || die "pip could not build the module; its words are above"
-cp tests/python/conftest.py tests/python/test_cuda*.py "$bundle/python/tests/"
+# With what tests import beside themselves; without the test of the checks, which gpu-check runs itself.
+find tests/python -maxdepth 1 -name '*.py' \( ! -name 'test_*' -o -name 'test_cuda*' \) ! -name test_cuda_checks.py \
+    -exec cp {} "$bundle/python/tests/" \;
 # pytest, which such a machine may lack. All of it is plain Python.
 "$PYTHON" - "$bundle/python/packages" <<'END'
 import importlib.util, pathlib, shutil, sys

@@ -60,7 +60,8 @@ def pytest(name: str, status: int, text: str) -> Result:
     last = re.findall(r"^(?:=+ )?((?:\d+ \w+(?:, )?)+) in [\d.]+s", text, re.MULTILINE)
     said = last[-1] if last else ""
     broken = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-    if status != 0:
+    # 5: no test was there to run, as where a whole file is skipped.
+    if status not in (0, 5):
         return Result(name, "FAILED", said + (": " + ", ".join(broken) if broken else f", {ended(status)}"))
     if "passed" not in said:
         return Result(name, "SKIPPED" if "skipped" in said else "FAILED", said or "nothing was tried")
