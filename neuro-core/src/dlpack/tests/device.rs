@@ -149,7 +149,7 @@ fn refusals<S: Structure>() {
                 device_id: 0,
             }
         }),
-        ("device type 2", |s| s.tensor().device.device_type = 2),
+        ("changed on its way", |s| s.tensor().device.device_type = 2),
     ];
     for &(reason, change) in cases {
         let exported = S::export(&far).unwrap();

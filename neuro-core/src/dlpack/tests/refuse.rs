@@ -9,9 +9,15 @@ type Change = fn(&mut Foreign);
 #[test]
 fn refusals_say_why_and_consume_nothing() {
     let cases: &[(&str, Change)] = &[
-        ("device type 2 (id 5)", |f| {
+        ("CUDA device 77, which cannot be used", |f| {
             f.tensor.device = DLDevice {
                 device_type: 2,
+                device_id: 77,
+            };
+        }),
+        ("device type 13 (id 5)", |f| {
+            f.tensor.device = DLDevice {
+                device_type: 13,
                 device_id: 5,
             };
         }),
