@@ -172,9 +172,12 @@ unsafe fn free(number: usize, pointer: *mut c_void, cu_stream: *mut c_void) {
 unsafe fn record_stream(number: usize, pointer: *mut c_void, cu_stream: *mut c_void) {
     let record = || {
         let slot = HookSlot::enter(number)?;
+        let address = pointer.expose_provenance() as u64;
+        if !slot.owns(address) {
+            return Ok(None); // a tensor over memory of another library, which sees to it itself
+        }
         // SAFETY: forwarded condition.
-        let record =
-            || Ok(unsafe { slot.record_stream(pointer.expose_provenance() as u64, cu_stream.addr(), || None) }?);
+        let record = || Ok(unsafe { slot.record_stream(address, cu_stream.addr(), || None) }?);
         let recorded = guard::status(record);
         Ok((recorded != NEURO_OK).then(|| slot.on_failure()))
     };

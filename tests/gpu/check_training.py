@@ -141,12 +141,12 @@ def step_time(kind: str) -> list[dict[str, Any]]:
     return lines
 
 
-@check("torch", "device", limit=20)
+@check("torch", "device", limit=90)
 def convolutional_memory_held() -> list[dict[str, Any]]:
     return held("conv")
 
 
-@check("torch", "device", limit=20)
+@check("torch", "device", limit=90)
 def transformer_memory_held() -> list[dict[str, Any]]:
     return held("transformer")
 

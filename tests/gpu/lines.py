@@ -188,11 +188,16 @@ def _child(names: Iterable[str]) -> int:
         for line in lines:
             say({"check": name} | line, out)
         say({"end": name}, out)
+        say({"versions": versions()}, out)  # before it may end
         if not all(line["ok"] for line in lines):
             return 1
-    versions = {name: getattr(sys.modules[module], "__version__", None) for name, module in MODULES.items() if module in sys.modules}
-    say({"versions": {name: version for name, version in versions.items() if version}}, out)
     return 0
+
+
+def versions() -> dict[str, str]:
+    """Of what was imported."""
+    found = {name: getattr(sys.modules[module], "__version__", None) for name, module in MODULES.items() if module in sys.modules}
+    return {name: version for name, version in found.items() if version}
 
 
 def _lines_of(one: Check, out: IO[str]) -> list[dict[str, Any]]:

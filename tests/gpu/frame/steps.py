@@ -49,23 +49,6 @@ def steps(bundle: Bundle, quick: bool, vulkan: str) -> list[Step]:
         Step("contract", (core, CONTRACT, ONE_BY_ONE), read.rust, 90),
         Step("ordering", (core, ORDERING, ONE_BY_ONE, "--nocapture"), read.rust, 90, {"NEURO_SOAK_SECONDS": seconds}),
     ]
-    watched = [
-        ("contract", CONTRACT, {}),
-        ("ordering", PROGRAMS, debug | {"NEURO_SOAK_SECONDS": "2" if quick else "6"}),
-    ]
-    for tool, options in (("memcheck", ("--leak-check", "full")), ("initcheck", ())):
-        for name, tests, environment in watched:
-            command = (sanitizer() or "compute-sanitizer", "--tool", tool, "--error-exitcode", str(read.SANITIZER_STATUS), *options)
-            all_steps.append(
-                Step(
-                    f"{name} {tool}",
-                    (*command, core, tests, ONE_BY_ONE, "--nocapture"),
-                    read.sanitized,
-                    100,
-                    environment,
-                    missing=without_sanitizer,
-                )
-            )
     for program in sorted(bundle.c_tests.glob("test_cuda*")):
         all_steps.append(Step(f"c {program.name}", (str(program),), read.c, 40))
     pytest = (sys.executable, "-m", "pytest", "-rs", "-q", "-p", "no:cacheprovider", "--rootdir", str(bundle.python_tests))
@@ -87,10 +70,28 @@ def steps(bundle: Bundle, quick: bool, vulkan: str) -> list[Step]:
             )
         )
     for check in sorted(bundle.checks.glob("check_*.py")):
-        limit = 40 if quick else 120
+        limit = 40 if quick else 150
         environment = {"NEURO_GPU_QUICK": "1" if quick else "0"}
         name = check.stem.replace("_", " ", 1)
         all_steps.append(Step(name, (sys.executable, str(check)), read.lines, limit, environment))
+    # What is slow and of unknown length comes last, so that it takes no time from the rest.
+    watched = [
+        ("contract", CONTRACT, {}),
+        ("ordering", PROGRAMS, debug | {"NEURO_SOAK_SECONDS": "2" if quick else "6"}),
+    ]
+    for tool, options in (("memcheck", ("--leak-check", "full")), ("initcheck", ())):
+        for name, tests, environment in watched:
+            command = (sanitizer() or "compute-sanitizer", "--tool", tool, "--error-exitcode", str(read.SANITIZER_STATUS), *options)
+            all_steps.append(
+                Step(
+                    f"{name} {tool}",
+                    (*command, core, tests, ONE_BY_ONE, "--nocapture"),
+                    read.sanitized,
+                    100,
+                    environment,
+                    missing=without_sanitizer,
+                )
+            )
     return all_steps
 
 

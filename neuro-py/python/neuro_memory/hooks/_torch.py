@@ -6,6 +6,7 @@ pools. They are told nothing of whose they are, so there are sixteen of each, an
 
 import contextlib
 import ctypes
+import functools
 import threading
 from types import TracebackType
 from typing import Any
@@ -37,8 +38,8 @@ class TorchScope:
         with torch.cuda.device(device_of(pool)):
             allocator = _allocator(torch, self._slot.number)
             self.mem_pool = torch.cuda.MemPool(allocator.allocator())
-        # Whoever keeps the MemPool, as a graph does, keeps the number, and the allocator, which older ones only point to.
-        self.mem_pool._neuro_memory_slot = (self._slot, allocator)
+        # Whoever keeps the MemPool, as a graph does, keeps the number.
+        self.mem_pool._neuro_memory_slot = self._slot
         self._entered = threading.local()
 
     @property
@@ -137,8 +138,9 @@ class TorchHook:
         return self._installed is not None
 
 
+@functools.cache
 def _allocator(torch: Any, number: int) -> Any:
-    """PyTorch's object for the functions of a number, in the file that is loaded already."""
+    """PyTorch's object for the functions of a number, in the file that is loaded already. Kept: older ones of its pools only point to it."""
     return torch.cuda.memory.CUDAPluggableAllocator(
         _core.__file__, f"neuro_torch_alloc_{number}", f"neuro_torch_free_{number}"
     )

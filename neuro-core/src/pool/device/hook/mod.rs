@@ -199,6 +199,11 @@ impl Hook {
         Err(Error::InvalidArgument { op, what })
     }
 
+    /// Whether a live block of this hook begins there.
+    pub fn owns(&self, address: u64) -> bool {
+        self.pool_of_device().is_ok() && lock(&self.table).has(address)
+    }
+
     /// Lets go of a stream that its owner is about to destroy. Of what was allocated on it and is live nothing changes: free that first.
     pub fn forget_stream(&self, stream: usize) {
         if self.pool_of_device().is_ok() {

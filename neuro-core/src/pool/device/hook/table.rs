@@ -109,6 +109,10 @@ impl Table {
         self.0.len()
     }
 
+    pub(super) fn has(&self, address: u64) -> bool {
+        self.0.contains_key(&address)
+    }
+
     pub(super) fn enter(&mut self, address: u64, handed: Handed) {
         let before = self.0.insert(address, handed);
         debug_assert!(before.is_none(), "two live blocks at {address:#x}");
