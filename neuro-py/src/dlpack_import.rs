@@ -152,7 +152,7 @@ impl<'py> Asked<'py> {
         Ok((capsule.cast_into::<PyCapsule>()?, ready))
     }
 
-    /// By the one keyword that there always was.
+    /// By the one keyword that there mostly was.
     fn old_capsule(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.stream {
             None => self.method.call0(),

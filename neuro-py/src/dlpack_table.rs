@@ -224,7 +224,12 @@ unsafe fn make_like(prototype: &DLTensor) -> neuro_core::Result<NonNull<DLManage
     let Some(&dtype) = DType::ALL.iter().find(known) else {
         return refuse(format!("element type {:?} is not known here", prototype.dtype));
     };
-    let ndim = usize::try_from(prototype.ndim).unwrap_or_default();
+    let Some(ndim) = usize::try_from(prototype.ndim)
+        .ok()
+        .filter(|&ndim| ndim == 0 || !prototype.shape.is_null())
+    else {
+        return refuse(format!("{} dimensions, or no shape", prototype.ndim));
+    };
     let mut shape = Vec::with_capacity(ndim);
     for at in 0..ndim {
         // SAFETY: by contract.

@@ -12,7 +12,7 @@ use super::ffi::{
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Lent};
-use crate::pool::device::{DeviceBlock, LEGACY, Theirs};
+use crate::pool::device::{DeviceBlock, LEGACY, PER_THREAD, Theirs};
 use crate::rc::Arc;
 use crate::tensor::DynTensor;
 
@@ -165,7 +165,12 @@ unsafe fn lend(tensor: &DynTensor, consumer: Consumer) -> Result<Option<Lent>> {
         // SAFETY: forwarded contract.
         Consumer::Stream(stream) => unsafe { Theirs::open(engine, stream)? }.into(),
     };
-    Lent::new(tensor.storage(), stream, consumer != Consumer::Unordered)
+    let lent = Lent::new(tensor.storage(), stream, consumer != Consumer::Unordered)?;
+    if consumer == Consumer::Stream(PER_THREAD) {
+        // Two of these are in order by what stands between them in the legacy stream.
+        Theirs::legacy(engine)?.stand_between()?;
+    }
+    Ok(lent)
 }
 
 /// Where CUDA has the first byte of a block; `None`: it is of another kind of device.

@@ -102,7 +102,7 @@ unsafe fn take<M: Managed + Deletable + 'static>(
     // The storage itself knows whether it is read-only.
     if kind == DL_VULKAN || (kind == DL_CUDA && whole.origin().is_some()) {
         // SAFETY: forwarded contract.
-        return unsafe { take_back(managed) };
+        return unsafe { take_back(managed, ready) };
     }
     if !matches!(kind, DL_CPU | DL_CUDA | DL_CUDA_HOST) {
         return Err(refuse(format!(
@@ -145,7 +145,7 @@ fn cuda_engine(tensor: &DLTensor) -> Result<std::sync::Arc<Engine>> {
 ///
 /// # Safety
 /// As [`import`].
-unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>) -> Result<DynTensor> {
+unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>, ready: Ready) -> Result<DynTensor> {
     // SAFETY: the caller's promise: alive.
     let whole = unsafe { managed.as_ref() };
     let tensor = whole.tensor();
@@ -183,6 +183,9 @@ unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>) -> Result<DynTe
     // SAFETY: elements of the storage that was exported, as initialised as they were.
     let taken = unsafe { DynTensor::from_memory("from_dlpack", origin.storage.clone(), offset, geometry, dtype) };
     let taken = taken.map_err(|error| refuse(error.to_string()))?;
+    if let Some(block) = origin.storage.device_block() {
+        block.note_ready(ready)?;
+    }
     // SAFETY: the caller's promise; nothing can fail from here on (D3).
     drop(Foreign(managed));
     Ok(taken)

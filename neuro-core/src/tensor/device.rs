@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::memory::DeviceMemory;
-use crate::pool::device::{DeviceBlock, Engine, Face, PoolBlock, Waits, copy_to_peer};
+use crate::pool::device::{Access, DeviceBlock, Engine, Face, PoolBlock, Waits, copy_to_peer};
 use crate::pool::{Init, MemoryPool};
 use crate::rc::Arc;
 use crate::shape::Geometry;
@@ -181,8 +181,7 @@ impl DynTensor {
         let Some(block) = self.storage.device_block() else {
             return Ok(());
         };
-        block.engine().check()?;
-        block.engine().wait(&self.under_way())
+        block.engine().wait(&block.waits_of_host(Access::Write)?)
     }
 
     /// A contiguous copy in host memory.

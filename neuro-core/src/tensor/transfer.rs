@@ -8,7 +8,7 @@ use crate::backend::Queue;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pool::MemoryPool;
-use crate::pool::device::{DeviceBlock, DevicePool, Engine, Landing, Waits, Way};
+use crate::pool::device::{Access, DeviceBlock, DevicePool, Engine, Landing, Waits, Way};
 use crate::shape::Geometry;
 use crate::sync::global::{Mutex, lock};
 
@@ -294,8 +294,7 @@ impl DynTensor {
             return Ok(Transfer::over(same));
         };
         let engine = std::sync::Arc::clone(block.engine());
-        engine.check()?;
-        let until = block.uses_under_way();
+        let until = block.waits_of_host(Access::Write)?;
         let (promise, transfer) = Promise::new(&engine);
         let then = Box::new(move |landed: Result<()>| promise.keep(landed.map(|()| same)));
         engine.start(Way::Down, Box::new(move || Landing { until, then }));

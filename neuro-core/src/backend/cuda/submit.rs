@@ -181,6 +181,7 @@ impl CudaDevice {
     pub(super) fn wait_for_stream(&self, queue: Queue) -> Result<(), Refusal> {
         let (stream, last) = {
             let line = self.line(queue);
+            line.check_capture(&self.shared)?; // to wait for it would end the capture
             (line.stream.ok_or_else(closed)?, line.last().number)
         };
         // SAFETY: a stream of this context.

@@ -217,6 +217,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Waits for a ticket, for who holds a block: lets go of nothing.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub(super) fn wait_holding(&self, ticket: Ticket) -> Result<()> {
+        self.backend.wait(ticket).map_err(|refusal| self.error(refusal))?;
+        self.done[ticket.queue.index()].fetch_max(ticket.number, Ordering::AcqRel);
+        Ok(())
+    }
+
     /// Gives a slab back as soon as all work up to `until` is done. Waits for nothing.
     pub(crate) fn retire(&self, slab: SlabId, until: Numbers) {
         if is_done(&until, &self.done()) || omitted(Omission::SlabInUse) {
@@ -257,14 +267,10 @@ impl Engine {
     }
 
     /// Lets go of what is kept for work that is done by now, if there is anything.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`].
-    pub(super) fn let_go(&self) -> Result<()> {
-        if lock(&self.kept).is_empty() {
-            return Ok(());
+    pub(super) fn let_go(&self) {
+        if !lock(&self.kept).is_empty() {
+            let _ = self.poll(); // what cannot be asked now stays, and is asked after again
         }
-        self.poll().map(drop)
     }
 
     /// All that was submitted to a queue of a CUDA device up to now, as a piece of work.

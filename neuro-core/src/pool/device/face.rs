@@ -49,7 +49,14 @@ impl Deref for Face {
 impl Drop for Face {
     fn drop(&mut self) {
         let engine = self.engine();
-        if !engine.is_here() || self.is_idle() || omitted(Omission::HostBlockInUse) {
+        if !engine.is_here() {
+            return;
+        }
+        if Arc::strong_count(&self.0) == 1 && !self.end_all_loans() {
+            std::mem::forget(Arc::clone(&self.0)); // who has it may use it for ever
+            return;
+        }
+        if self.is_idle() || omitted(Omission::HostBlockInUse) {
             return;
         }
         engine.keep(self.last_use(), Box::new(Arc::clone(&self.0)));

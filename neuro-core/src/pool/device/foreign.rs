@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::block::OtherHome;
 use super::theirs::Theirs;
-use super::{Access, DeviceBlock, Engine};
+use super::{Access, DeviceBlock, Engine, note_elsewhere};
 use crate::backend::{Queue, SlabId, Span, life};
 use crate::error::Result;
 
@@ -24,6 +24,27 @@ pub enum Ready {
     OnStream(usize),
     /// On the stream that kernels run on here ([`Handles::compute`](crate::cuda::Handles::compute)), which its owner has had wait.
     OnComputeStream,
+}
+
+impl DeviceBlock {
+    /// Writes down that somebody who had the block has written it, as far as `ready` says. What the default stream has done a loan to it has told.
+    ///
+    /// # Errors
+    /// As [`ForeignBlock::of`].
+    pub(crate) fn note_ready(&self, ready: Ready) -> Result<()> {
+        let stream = match ready {
+            Ready::OnDefaultStream => return Ok(()),
+            Ready::OnComputeStream if self.engine().backend().cuda().is_none() => return Ok(()),
+            Ready::OnStream(_) if self.engine().backend().cuda().is_none() => return Ok(()),
+            Ready::OnComputeStream => Theirs::compute(self.engine())?,
+            // SAFETY: by contract such a stream, as long as this lasts.
+            Ready::OnStream(stream) => Arc::new(unsafe { Theirs::open(self.engine(), stream) }?),
+        };
+        note_elsewhere(self, Access::Write, |before| {
+            let ordered = before.map_or(Ok(()), |before| stream.wait_for(&[before]));
+            Ok((stream.so_far()?, ordered))
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -46,7 +67,7 @@ impl ForeignBlock {
         keeper: K,
     ) -> Result<Self, (crate::error::Error, K)> {
         let begun = Theirs::legacy(engine).and_then(|legacy| {
-            engine.let_go()?;
+            engine.let_go();
             let behind = match ready {
                 Ready::OnComputeStream => engine.so_far(Queue::COMPUTE),
                 Ready::OnDefaultStream => legacy.so_far(),
@@ -94,6 +115,10 @@ impl Drop for ForeignBlock {
         let (engine, begun) = (Arc::clone(engine), *begun);
         if !engine.is_here() || life::enter().is_err() {
             std::mem::forget(keeper); // F1
+            return;
+        }
+        if !self.end_all_loans() {
+            std::mem::forget(keeper); // who has it may use it for ever
             return;
         }
         let mut last = self.last_use();

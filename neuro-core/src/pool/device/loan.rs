@@ -36,8 +36,18 @@ pub(super) struct Lease {
     access: Access,
     /// How often it was lent to that stream.
     count: usize,
-    /// Until the block goes.
-    for_good: bool,
+    until: Until,
+}
+
+/// How long a loan lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Until {
+    /// Each is said to be over.
+    Said,
+    /// The block goes; or how far the stream is could not be known when the loan was over.
+    BlockGoes,
+    /// The block goes, which need not be behind the stream: memory of somebody else, who uses it there on his own account.
+    OwnersAccount,
 }
 
 impl Lease {
@@ -62,6 +72,7 @@ impl DeviceBlock {
     /// As [`Theirs::wait_for`]; nothing is lent then.
     pub(crate) fn lend(&self, stream: Arc<Theirs>, access: Access, ordered: bool) -> Result<Loan> {
         self.engine().check()?;
+        self.engine().let_go();
         let uses = self.uses();
         let mut loans = self.loans();
         if ordered {
@@ -69,15 +80,16 @@ impl DeviceBlock {
             add_waits(&loans, access, &mut waits)?;
             stream.wait_for(&waits)?;
         }
-        let same =
-            |lease: &&mut Lease| Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && !lease.for_good;
+        let same = |lease: &&mut Lease| {
+            Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && lease.until == Until::Said
+        };
         match loans.iter_mut().find(same) {
             Some(lease) => lease.count += 1,
             None => loans.push(Lease {
                 stream: Arc::clone(&stream),
                 access,
                 count: 1,
-                for_good: false,
+                until: Until::Said,
             }),
         }
         Ok(Loan { stream, access })
@@ -95,13 +107,15 @@ impl DeviceBlock {
         let mut waits = uses.waits_of_host(access);
         add_waits(&loans, access, &mut waits)?;
         stream.wait_for(&waits)?;
-        let known = |lease: &Lease| Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && lease.for_good;
+        let known = |lease: &Lease| {
+            Arc::ptr_eq(&lease.stream, &stream) && lease.access == access && lease.until == Until::BlockGoes
+        };
         if !loans.iter().any(known) {
             loans.push(Lease {
                 stream,
                 access,
                 count: 1,
-                for_good: true,
+                until: Until::BlockGoes,
             });
         }
         Ok(())
@@ -113,7 +127,7 @@ impl DeviceBlock {
             stream,
             access,
             count: 1,
-            for_good: true,
+            until: Until::OwnersAccount,
         });
     }
 
@@ -127,8 +141,9 @@ impl DeviceBlock {
         }
         let mut uses = self.uses();
         let mut loans = self.loans();
-        let of_it =
-            |lease: &Lease| Arc::ptr_eq(&lease.stream, &loan.stream) && lease.access == loan.access && !lease.for_good;
+        let of_it = |lease: &Lease| {
+            Arc::ptr_eq(&lease.stream, &loan.stream) && lease.access == loan.access && lease.until == Until::Said
+        };
         let Some(at) = loans.iter().position(of_it) else {
             return Ok(());
         };
@@ -136,17 +151,29 @@ impl DeviceBlock {
         if loans[at].count > 0 {
             return Ok(());
         }
-        let lease = loans.swap_remove(at);
-        drop(loans);
-        end(&lease, &mut uses)
+        let ended = end(&loans[at], &mut uses);
+        if ended.is_ok() {
+            loans.swap_remove(at);
+        } else {
+            // Other handles of the block go on being ordered behind the stream, or are refused.
+            loans[at].until = Until::BlockGoes;
+        }
+        ended
     }
 
-    /// Ends what loans are left, of a block that goes: those that were for good. Whether it may be given back.
+    /// Ends what loans are left, of a block that goes. Whether it may be given back: else they stay.
     #[cold]
-    pub(super) fn end_all_loans(&mut self) -> bool {
-        let loans = std::mem::take(self.loans.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let mut uses = lock(&self.uses);
-        loans.iter().all(|lease| end(lease, &mut uses).is_ok())
+    pub(super) fn end_all_loans(&self) -> bool {
+        let mut uses = self.uses();
+        let mut loans = self.loans();
+        let ended = loans
+            .iter()
+            .filter(|lease| lease.until != Until::OwnersAccount)
+            .all(|lease| end(lease, &mut uses).is_ok());
+        if ended {
+            loans.clear();
+        }
+        ended
     }
 
     pub(super) fn loans(&self) -> MutexGuard<'_, Loans> {
@@ -165,8 +192,8 @@ impl DeviceBlock {
     pub(super) fn tell_lent(&self, engine: &Engine, ticket: Ticket, access: Access) {
         for lease in self.loans().iter().filter(|lease| lease.meets(access)) {
             if lease.stream.wait_for(&[ticket]).is_err() {
-                // A device that is lost does no work that anybody could meet.
-                let _ = engine.wait(&[ticket]);
+                // A device that is lost does no work that anybody could meet. Nothing is let go of here, where a block is held.
+                let _ = engine.wait_holding(ticket);
             }
         }
     }

@@ -84,7 +84,7 @@ pub(crate) use self::loan::Loan;
 pub(crate) use self::peer::copy_to_peer;
 pub(crate) use self::ring::{CHUNK, Chunk};
 pub(crate) use self::share::SharedBlock;
-pub(crate) use self::theirs::{LEGACY, Theirs};
+pub(crate) use self::theirs::{LEGACY, PER_THREAD, Theirs};
 pub use self::uses::Access;
 pub(crate) use self::uses::{Numbers, Waits};
 #[cfg(all(test, not(loom)))]

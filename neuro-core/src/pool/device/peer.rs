@@ -73,7 +73,7 @@ pub(crate) fn copy_to_peer(from: &DeviceBlock, offset: usize, to: &DeviceBlock, 
         }
         Err(refusal) => {
             // The other device cannot be told, so that the copy must be over before anything else is.
-            here.wait(&[ticket])?;
+            here.wait_holding(ticket)?;
             Err(there.error(refusal))
         }
     }

@@ -157,7 +157,7 @@ impl Deref for SharedBlock {
 impl Drop for SharedBlock {
     fn drop(&mut self) {
         let engine = self.engine();
-        if engine.is_here() {
+        if engine.is_here() && self.end_all_loans() {
             engine.retire(self.span.slab, self.last_use());
         }
     }

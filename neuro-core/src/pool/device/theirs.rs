@@ -14,7 +14,7 @@ use crate::sync::global::lock;
 /// `CU_STREAM_LEGACY`: the default stream, which lives as long as its context.
 pub(crate) const LEGACY: usize = 1;
 /// `CU_STREAM_PER_THREAD`.
-const PER_THREAD: usize = 2;
+pub(crate) const PER_THREAD: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Theirs {
@@ -74,6 +74,7 @@ impl Theirs {
     }
 
     fn kept(engine: &Arc<Engine>, at: usize, raw: impl FnOnce(&dyn RawCuda) -> usize) -> Result<Arc<Self>> {
+        engine.check()?; // in a forked child the lock may be that of a thread that is not there
         let mut kept = lock(engine.own_streams());
         if let Some(stream) = &kept[at] {
             return Ok(Arc::clone(stream));
@@ -104,6 +105,16 @@ impl Theirs {
             None => unsafe { cuda.order_stream(self.raw, &waits) },
         };
         held.map_err(|refusal| self.engine.error(refusal))
+    }
+
+    /// Has a mark stand in it, behind which are all streams that wait for it, as far as they are, and before all that they get later.
+    ///
+    /// # Errors
+    /// As [`so_far`](Self::so_far).
+    pub(crate) fn stand_between(&self) -> Result<()> {
+        let so_far = self.so_far()?;
+        let marked = cuda_of(&self.engine)?.events_of(&[so_far]);
+        marked.map(drop).map_err(|refusal| self.engine.error(refusal))
     }
 
     /// All that was submitted to it up to now, as a piece of work.
