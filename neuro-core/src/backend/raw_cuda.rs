@@ -173,6 +173,15 @@ pub(crate) trait RawCuda {
     /// It is a stream of this device's primary context.
     unsafe fn check_capture(&self, stream: usize) -> Result<(), Refusal>;
 
+    /// Waits on the host until a stream that is no queue here is done.
+    ///
+    /// # Errors
+    /// As [`order_stream`](Self::order_stream).
+    ///
+    /// # Safety
+    /// As [`order_stream`](Self::order_stream).
+    unsafe fn finish_stream(&self, stream: usize) -> Result<(), Refusal>;
+
     /// In a turn: copies `bytes` bytes from the start of a span to an address of another device, which is not the host's.
     ///
     /// # Errors

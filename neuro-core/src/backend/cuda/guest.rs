@@ -138,6 +138,21 @@ impl CudaDevice {
         })
     }
 
+    /// As [`RawCuda::finish_stream`](crate::backend::raw_cuda::RawCuda::finish_stream).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn finish_other(&self, stream: Handle) -> Result<(), Refusal> {
+        let _current = self.shared.make_current()?;
+        self.shared.check_capture(stream)?; // to wait for it would end the capture
+        // SAFETY: a stream of this context, by contract.
+        let code = unsafe { (self.shared.driver.stream_synchronize)(stream) };
+        self.shared.answer("cuStreamSynchronize", code)
+    }
+
     /// # Errors
     /// [`Refusal::Call`] where the driver says that a stream is of another context, or none.
     fn check_stream(&self, stream: Handle) -> Result<(), Refusal> {

@@ -219,6 +219,12 @@ impl RawCuda for CudaDevice {
         self.shared.check_capture(stream)
     }
 
+    unsafe fn finish_stream(&self, stream: usize) -> Result<(), Refusal> {
+        let _inside = self.shared.health.check()?;
+        // SAFETY: forwarded contract.
+        unsafe { self.finish_other(stream) }
+    }
+
     unsafe fn copy_to_peer(&self, stream: usize, from: Span, to: (Handles, u64), bytes: usize) -> Result<(), Refusal> {
         // SAFETY: forwarded contract.
         unsafe { self.peer_copy(stream, from, to, bytes) }

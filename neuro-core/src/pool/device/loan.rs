@@ -44,7 +44,7 @@ pub(super) struct Lease {
 enum Until {
     /// Each is said to be over.
     Said,
-    /// The block goes; or how far the stream is could not be known when the loan was over.
+    /// The block goes.
     BlockGoes,
     /// The block goes, which need not be behind the stream: memory of somebody else, who uses it there on his own account.
     OwnersAccount,
@@ -151,14 +151,10 @@ impl DeviceBlock {
         if loans[at].count > 0 {
             return Ok(());
         }
-        let ended = end(&loans[at], &mut uses);
-        if ended.is_ok() {
-            loans.swap_remove(at);
-        } else {
-            // Other handles of the block go on being ordered behind the stream, or are refused.
-            loans[at].until = Until::BlockGoes;
-        }
-        ended
+        // Whatever comes of it: the stream may be gone when this returns.
+        let lease = loans.swap_remove(at);
+        drop(loans);
+        end(self.engine(), &lease, &mut uses)
     }
 
     /// Ends what loans are left, of a block that goes. Whether it may be given back: else they stay.
@@ -169,7 +165,7 @@ impl DeviceBlock {
         let ended = loans
             .iter()
             .filter(|lease| lease.until != Until::OwnersAccount)
-            .all(|lease| end(lease, &mut uses).is_ok());
+            .all(|lease| end(self.engine(), lease, &mut uses).is_ok());
         if ended {
             loans.clear();
         }
@@ -210,22 +206,24 @@ fn add_waits(loans: &Loans, access: Access, waits: &mut Waits) -> Result<()> {
 
 /// # Errors
 /// As [`Theirs::so_far`], but for a device that is lost.
-fn end(lease: &Lease, uses: &mut Uses) -> Result<()> {
+fn end(engine: &Engine, lease: &Lease, uses: &mut Uses) -> Result<()> {
     if omitted(Omission::EndOfLoan) {
         return Ok(());
     }
     // Of two that wrote beside each other only the later is kept as the one that wrote, so it has to be behind the other.
     let before = uses.written().filter(|_| lease.access == Access::Write);
-    let ended = before
-        .map_or(Ok(()), |before| lease.stream.wait_for(&[before]))
-        .and_then(|()| lease.stream.so_far());
-    match ended {
+    let ordered = before.map_or(Ok(()), |before| {
+        let told = lease.stream.wait_for(&[before]);
+        told.or_else(|_| engine.wait_holding(before))
+    });
+    match ordered.and_then(|()| lease.stream.so_far()) {
         Ok(ticket) => {
             uses.note_beside(ticket, lease.access);
             Ok(())
         }
         Err(Error::DeviceLost { .. }) => Ok(()),
-        Err(error) => Err(error),
+        // It cannot be marked, so it has to be over.
+        Err(error) => lease.stream.finish().map_err(|_| error),
     }
 }
 

@@ -107,6 +107,16 @@ impl Theirs {
         held.map_err(|refusal| self.engine.error(refusal))
     }
 
+    /// Waits on the host until it is done, for who holds a block.
+    ///
+    /// # Errors
+    /// As [`wait_for`](Self::wait_for).
+    pub(super) fn finish(&self) -> Result<()> {
+        // SAFETY: the stream stays as long as this does (`open`).
+        let finished = unsafe { cuda_of(&self.engine)?.finish_stream(self.raw) };
+        finished.map_err(|refusal| self.engine.error(refusal))
+    }
+
     /// Has a mark stand in it, behind which are all streams that wait for it, as far as they are, and before all that they get later.
     ///
     /// # Errors

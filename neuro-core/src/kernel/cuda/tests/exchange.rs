@@ -276,6 +276,75 @@ fn read_only(tensor: &DynTensor) -> DynTensor {
     }
 }
 
+/// The owner of memory that somebody has on loan here for good, who never says when he is done, gets it back behind his work.
+#[test]
+fn an_owner_gets_memory_back_behind_those_who_never_say_so() {
+    let bed = Bed::new(6, 8192);
+    let base = bed.counting(100);
+    let theirs = from_a_stranger(&base).unwrap();
+    drop(base);
+    let address = crate::cuda::share(&theirs).unwrap();
+    fill(bed.engine(), 0, address, 3, 100).unwrap();
+    drop(theirs);
+    assert_eq!(bed.pool.stats().live_blocks, 1, "that may still be under way");
+    bed.engine().finish_kept();
+    assert_eq!(bed.pool.stats().live_blocks, 0);
+    bed.end();
+}
+
+/// What comes home from a stream that it was never lent to is behind that.
+#[test]
+fn our_own_comes_home_from_another_stream() {
+    for seed in 1..30 {
+        let bed = Bed::new(seed, 1 << 20);
+        let stream = calls::stream(bed.engine());
+        let t = bed.counting(1000);
+        t.synchronize().unwrap();
+        // SAFETY: it asks for no order.
+        let sent = unsafe { dlpack::export_to(&t, Consumer::Unordered) }.unwrap();
+        fill(bed.engine(), stream, pointer(&t).unwrap(), 8, 1000).unwrap();
+        // SAFETY: exported above, and ready there.
+        let back = unsafe { dlpack::import_ready(sent, Ready::OnStream(stream), false) }.unwrap();
+        assert!(crate::rc::Arc::ptr_eq(back.storage(), t.storage()));
+        assert_eq!(words(&back), [8; 1000], "seed {seed}");
+        drop((t, back));
+        calls::destroy(bed.engine(), stream);
+        bed.end();
+    }
+}
+
+/// Where the end of a loan cannot be told, the block is ordered behind the stream as before, and never handed out again too early.
+#[test]
+fn a_loan_whose_end_is_refused_goes_on() {
+    for seed in 1..30 {
+        let bed = Bed::new(seed, 8192);
+        // So many that the last has no place, and its end needs a mark.
+        let streams = [(); 6].map(|()| calls::stream(bed.engine()));
+        let others = bed.counting(10);
+        let keep: Vec<Consumes> = (0..5)
+            .map(|at| Consumes::new(&others, Consumer::Stream(streams[at])).unwrap())
+            .collect();
+        let t = bed.counting(1500);
+        let last = Consumes::new(&t, Consumer::Stream(streams[5])).unwrap();
+        fill(bed.engine(), streams[5], last.address(), 9, 1500).unwrap();
+        bed.machine.world.fail_call("cuEventRecord", 999);
+        drop(last);
+        assert_eq!(words(&t), [9; 1500], "seed {seed}");
+        drop((t, keep, others));
+        let streams_are_idle = bed.engine().finish_kept();
+        drop(bed.pool);
+        streams
+            .iter()
+            .for_each(|&stream| calls::destroy(&bed.machine.engines[0], stream));
+        // The memory of it stays with whoever may use it.
+        let left = bed.machine.end(true);
+        assert!(
+            left.iter().all(|what| what.contains("B")),
+            "seed {seed}: {left:?}, {streams_are_idle}"
+        );
+    }
+}
+
 fn number(device: Device) -> u32 {
     match device {
         Device::Cuda(number) => number,

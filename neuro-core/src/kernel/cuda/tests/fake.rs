@@ -254,6 +254,10 @@ impl RawCuda for Fake {
         Err(refusal("order_stream", 1, "no streams here"))
     }
 
+    unsafe fn finish_stream(&self, _: usize) -> Result<(), Refusal> {
+        Err(refusal("finish_stream", 1, "no streams here"))
+    }
+
     unsafe fn mark_stream(&self, _: usize) -> Result<HeldEvent, Refusal> {
         Err(refusal("mark_stream", 1, "no streams here"))
     }
