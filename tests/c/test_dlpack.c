@@ -147,7 +147,7 @@ static void read_only_is_kept(void) {
 static void what_cannot_be_taken_stays_the_callers(void) {
     int32_t data[8] = {0};
     deleted = 0;
-    REFUSED("device type 2", dl->device.device_type = DL_CUDA);
+    REFUSED("CUDA device 77", (dl->device.device_type = DL_CUDA, dl->device.device_id = 77));
     REFUSED("device type 7", dl->device.device_type = 7);
     REFUSED("device type -1", dl->device.device_type = -1);
     REFUSED("dimensions", dl->ndim = -1);

@@ -131,7 +131,7 @@ IMPOSSIBLE = {
     "too many dimensions": ({"ndim": 65, "shape": (1,) * 65}, "65 dimensions"),
     "no shape": ({"shape": None, "ndim": 2}, "shape is NULL"),
     "no data": ({"data": None}, "NULL"),
-    "a CUDA device": ({"device": (2, 0)}, "device type 2"),
+    "a CUDA device": ({"device": (2, 77)}, "CUDA device 77"),
     "a Vulkan device": ({"device": (7, 0)}, "device type 7"),
     "an unknown device": ({"device": (99, 0)}, "device type 99"),
     "vector lanes": ({"dtype": (2, 32, 4)}, "4 lanes"),

@@ -2,7 +2,7 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
-from typing import Any, Final, Literal, Never, Protocol, Self, TypeAlias, final, overload
+from typing import Any, ClassVar, Final, Literal, Never, Protocol, Self, TypeAlias, final, overload
 from typing import SupportsComplex, SupportsFloat, SupportsIndex
 
 from numpy.typing import NDArray
