@@ -471,7 +471,7 @@ assert small.stats().live_blocks == pool.stats().live_blocks == 0 and nm.hooks.r
 def test_what_the_document_shows(cuda):
     page = Path(__file__).parents[2] / "docs" / "hooks.md"
     if not page.exists():
-        pytest.skip("SKIPPED: needs hardware: in a bundle for a card there are no documents")
+        pytest.skip("a bundle for a card has no documents")
     text = page.read_text(encoding="utf-8")
     programs = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(programs) == 6
