@@ -6,7 +6,6 @@ pools. They are told nothing of whose they are, so there are sixteen of each, an
 
 import contextlib
 import ctypes
-import functools
 import threading
 from types import TracebackType
 from typing import Any
@@ -138,12 +137,17 @@ class TorchHook:
         return self._installed is not None
 
 
-@functools.cache
+# By number; kept, since pools of older versions only point to them.
+_allocators: dict[int, Any] = {}
+
+
 def _allocator(torch: Any, number: int) -> Any:
-    """PyTorch's object for the functions of a number, in the file that is loaded already. Kept: older ones of its pools only point to it."""
-    return torch.cuda.memory.CUDAPluggableAllocator(
-        _core.__file__, f"neuro_torch_alloc_{number}", f"neuro_torch_free_{number}"
-    )
+    """PyTorch's object for the functions of a number, in the file that is loaded already."""
+    if number not in _allocators:
+        _allocators[number] = torch.cuda.memory.CUDAPluggableAllocator(
+            _core.__file__, f"neuro_torch_alloc_{number}", f"neuro_torch_free_{number}"
+        )
+    return _allocators[number]
 
 
 def _address(name: str) -> int:
