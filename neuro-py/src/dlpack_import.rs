@@ -143,25 +143,30 @@ impl<'py> Asked<'py> {
         if self.copy == Some(false) || (self.to_host && self.copy.is_some()) {
             options.set_item(intern!(py, "copy"), self.copy)?;
         }
-        let capsule = match self.method.call((), Some(&options)) {
+        let (capsule, ready) = match self.method.call((), Some(&options)) {
             // A producer from before these keywords.
             Err(error) if error.is_instance_of::<PyTypeError>(py) => self.old_capsule(py)?,
-            other => other?,
+            other => (other?, self.ready()),
         };
-        let ready = self.stream.map_or(Ready::OnDefaultStream, |_| Ready::OnComputeStream);
         Ok((capsule.cast_into::<PyCapsule>()?, ready))
     }
 
-    /// By the one keyword that there mostly was.
-    fn old_capsule(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.stream {
-            None => self.method.call0(),
-            Some(stream) => {
-                let options = PyDict::new(py);
-                options.set_item(intern!(py, "stream"), stream)?;
-                self.method.call((), Some(&options))
+    /// By the one keyword that there was first, or by none.
+    fn old_capsule(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Ready)> {
+        if let Some(stream) = self.stream {
+            let options = PyDict::new(py);
+            options.set_item(intern!(py, "stream"), stream)?;
+            match self.method.call((), Some(&options)) {
+                Err(error) if error.is_instance_of::<PyTypeError>(py) => {}
+                other => return Ok((other?, self.ready())),
             }
         }
+        Ok((self.method.call0()?, Ready::OnDefaultStream))
+    }
+
+    /// Where it is ready if the producer has heeded the stream.
+    fn ready(&self) -> Ready {
+        self.stream.map_or(Ready::OnDefaultStream, |_| Ready::OnComputeStream)
     }
 }
 

@@ -78,10 +78,10 @@ unsafe fn tensor<'a>(object: *mut c_void) -> PyResult<&'a DynTensor> {
     }
 }
 
-/// The consumer of what goes out of `tensor` by the table.
-fn consumer(tensor: &DynTensor) -> PyResult<Consumer> {
-    match tensor.device() {
-        device @ Device::Cuda(_) => Ok(Consumer::Stream(cuda::handles(device).map_err(raise)?.compute)),
+/// The consumer of what goes out by the table.
+fn consumer(device: Device) -> neuro_core::Result<Consumer> {
+    match device {
+        Device::Cuda(_) => Ok(Consumer::Stream(cuda::handles(device)?.compute)),
         _ => Ok(Consumer::DefaultStream),
     }
 }
@@ -92,8 +92,9 @@ unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut DLManagedTe
     let export = || {
         // SAFETY: by contract.
         let tensor = unsafe { tensor(object)? };
+        let consumer = consumer(tensor.device()).map_err(raise)?;
         // SAFETY: the stream of kernels stays as long as the device.
-        let managed = unsafe { dlpack::export_versioned_to(tensor, consumer(tensor)?) }.map_err(refusal)?;
+        let managed = unsafe { dlpack::export_versioned_to(tensor, consumer) }.map_err(refusal)?;
         // SAFETY: by contract there is room.
         unsafe { *out = managed.as_ptr() };
         Ok(())
@@ -240,12 +241,8 @@ unsafe fn make_like(prototype: &DLTensor) -> neuro_core::Result<NonNull<DLManage
         }
     }
     let tensor = DynTensor::empty_in(&MemoryPool::of_device(device)?, None, &shape, dtype)?;
-    let consumer = match device {
-        Device::Cuda(_) => Consumer::Stream(cuda::handles(device)?.compute),
-        _ => Consumer::DefaultStream,
-    };
     // SAFETY: the stream of kernels stays as long as the device.
-    unsafe { dlpack::export_versioned_to(&tensor, consumer) }
+    unsafe { dlpack::export_versioned_to(&tensor, consumer(device)?) }
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -99,10 +99,10 @@ def values(tensor: nm.Tensor) -> list[Any]:
 class Theirs:
     """Another library's array on a device: memory of the driver, and one stream on which it is filled."""
 
-    def __init__(self, driver: Any, stream: int | None, value: int, old: bool = False) -> None:
+    def __init__(self, driver: Any, stream: int | None, value: int, takes: set[str] | None = None) -> None:
         address = ctypes.c_uint64()
         assert driver.cuMemAlloc_v2(ctypes.byref(address), COUNT * 4) == 0
-        self.driver, self.stream, self.address, self.old = driver, stream, address.value, old
+        self.driver, self.stream, self.address, self.takes = driver, stream, address.value, takes
         self.asked: list[dict[str, Any]] = []
         self.producers: list[Producer] = []
         fill(driver, stream, self.address, value)
@@ -111,15 +111,15 @@ class Theirs:
         return (2, 0)
 
     def __dlpack__(self, **asked):
-        if self.old and set(asked) != {"stream"}:
+        if self.takes is not None and set(asked) != self.takes:
             raise TypeError("unexpected keyword")
         self.asked.append(asked)
         event = ctypes.c_void_p()
         assert self.driver.cuEventCreate(ctypes.byref(event), 2) == 0
         assert self.driver.cuEventRecord(event, ctypes.c_void_p(self.stream)) == 0
-        assert self.driver.cuStreamWaitEvent(ctypes.c_void_p(asked["stream"]), event, 0) == 0
+        assert self.driver.cuStreamWaitEvent(ctypes.c_void_p(asked.get("stream", LEGACY)), event, 0) == 0
         assert self.driver.cuEventDestroy_v2(event) == 0
-        producer = Producer(shape=(COUNT,), device=(2, 0), dtype=(0, 32, 1), data=self.address, versioned=not self.old)
+        producer = Producer(shape=(COUNT,), device=(2, 0), dtype=(0, 32, 1), data=self.address, versioned=self.takes is None)
         self.producers.append(producer)
         return producer.capsule()
 
@@ -225,11 +225,11 @@ def test_to_the_host_and_copies():
     empty.close()
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_a_producer_on_a_stream_of_its_own(driver, stream, old):
-    theirs = Theirs(driver, stream, 5, old)
+@pytest.mark.parametrize("takes", [None, {"stream"}, set()])
+def test_a_producer_on_a_stream_of_its_own(driver, stream, takes):
+    theirs, old = Theirs(driver, stream, 5, takes), takes is not None
     tensor = nm.from_dlpack(theirs)
-    assert theirs.asked[-1]["stream"] == nm.cuda.handles(GPU).compute
+    assert theirs.asked[-1].get("stream") == (None if takes == set() else nm.cuda.handles(GPU).compute)
     assert (tensor.device, tensor.readonly, nm.cuda.pointer(tensor)) == (GPU, old, theirs.address)
     assert values(tensor) == [5] * COUNT
     here = nm.from_dlpack(theirs, device="cpu")

@@ -12,7 +12,7 @@ use super::ffi::{
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Lent};
-use crate::pool::device::{DeviceBlock, LEGACY, PER_THREAD, Theirs};
+use crate::pool::device::{DeviceBlock, PER_THREAD, Theirs};
 use crate::rc::Arc;
 use crate::tensor::DynTensor;
 
@@ -79,8 +79,7 @@ pub fn export(tensor: &DynTensor) -> Result<NonNull<DLManagedTensor>> {
 /// [`export`] for a consumer on some stream of a CUDA device.
 ///
 /// # Errors
-/// As [`export`]; [`Error::Driver`] also for a stream of another device, or one that is being captured into a graph while work on the
-/// tensor is under way.
+/// As [`export`]; [`Error::Driver`] also for a stream of another device, or one that is being captured into a graph.
 ///
 /// # Safety
 /// A [`Consumer::Stream`] is a stream of the primary context of the tensor's device, and stays until the deleter was called.
@@ -161,9 +160,9 @@ unsafe fn lend(tensor: &DynTensor, consumer: Consumer) -> Result<Option<Lent>> {
     };
     let engine = block.engine();
     let stream = match consumer {
-        Consumer::DefaultStream | Consumer::Unordered | Consumer::Stream(..=LEGACY) => Theirs::legacy(engine)?,
+        Consumer::DefaultStream | Consumer::Unordered => Theirs::legacy(engine)?,
         // SAFETY: forwarded contract.
-        Consumer::Stream(stream) => unsafe { Theirs::open(engine, stream)? }.into(),
+        Consumer::Stream(stream) => unsafe { Theirs::open_to_exchange(engine, stream)? },
     };
     let lent = Lent::new(tensor.storage(), stream, consumer != Consumer::Unordered)?;
     if consumer == Consumer::Stream(PER_THREAD) {

@@ -183,7 +183,9 @@ unsafe fn take_back<M: Managed + Deletable>(managed: NonNull<M>, ready: Ready) -
     // SAFETY: elements of the storage that was exported, as initialised as they were.
     let taken = unsafe { DynTensor::from_memory("from_dlpack", origin.storage.clone(), offset, geometry, dtype) };
     let taken = taken.map_err(|error| refuse(error.to_string()))?;
-    if let Some(block) = origin.storage.device_block() {
+    if tensor.device.device_type == DL_CUDA
+        && let Some(block) = origin.storage.device_block()
+    {
         block.note_ready(ready)?;
     }
     // SAFETY: the caller's promise; nothing can fail from here on (D3).

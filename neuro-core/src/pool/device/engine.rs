@@ -273,15 +273,6 @@ impl Engine {
         }
     }
 
-    /// All that was submitted to a queue of a CUDA device up to now, as a piece of work.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where it is none of CUDA's; [`Error::DeviceLost`].
-    pub(super) fn so_far(&self, queue: Queue) -> Result<Ticket> {
-        let cuda = self.backend.cuda().ok_or_else(|| self.not_cuda("a stream"))?;
-        cuda.so_far(queue).map_err(|refusal| self.error(refusal))
-    }
-
     pub(super) fn own_streams(&self) -> &Mutex<[Option<Arc<Theirs>>; 2]> {
         &self.own_streams
     }

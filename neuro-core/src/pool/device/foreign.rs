@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::block::OtherHome;
 use super::theirs::Theirs;
 use super::{Access, DeviceBlock, Engine, note_elsewhere};
-use crate::backend::{Queue, SlabId, Span, life};
+use crate::backend::{SlabId, Span, life};
 use crate::error::Result;
 
 /// Where memory of a CUDA device that comes from somebody else holds what it should.
@@ -26,20 +26,28 @@ pub enum Ready {
     OnComputeStream,
 }
 
+impl Ready {
+    /// The stream behind which it is.
+    ///
+    /// # Errors
+    /// As [`Theirs::open_to_exchange`].
+    fn stream(self, engine: &Arc<Engine>) -> Result<Arc<Theirs>> {
+        match self {
+            Ready::OnDefaultStream => Theirs::legacy(engine),
+            Ready::OnComputeStream => Theirs::compute(engine),
+            // SAFETY: by contract such a stream, as long as this lasts.
+            Ready::OnStream(stream) => unsafe { Theirs::open_to_exchange(engine, stream) },
+        }
+    }
+}
+
 impl DeviceBlock {
-    /// Writes down that somebody who had the block has written it, as far as `ready` says. What the default stream has done a loan to it has told.
+    /// Writes down that somebody who had the block has written it, as far as `ready` says.
     ///
     /// # Errors
     /// As [`ForeignBlock::of`].
     pub(crate) fn note_ready(&self, ready: Ready) -> Result<()> {
-        let stream = match ready {
-            Ready::OnDefaultStream => return Ok(()),
-            Ready::OnComputeStream if self.engine().backend().cuda().is_none() => return Ok(()),
-            Ready::OnStream(_) if self.engine().backend().cuda().is_none() => return Ok(()),
-            Ready::OnComputeStream => Theirs::compute(self.engine())?,
-            // SAFETY: by contract such a stream, as long as this lasts.
-            Ready::OnStream(stream) => Arc::new(unsafe { Theirs::open(self.engine(), stream) }?),
-        };
+        let stream = ready.stream(self.engine())?;
         note_elsewhere(self, Access::Write, |before| {
             let ordered = before.map_or(Ok(()), |before| stream.wait_for(&[before]));
             Ok((stream.so_far()?, ordered))
@@ -68,13 +76,8 @@ impl ForeignBlock {
     ) -> Result<Self, (crate::error::Error, K)> {
         let begun = Theirs::legacy(engine).and_then(|legacy| {
             engine.let_go();
-            let behind = match ready {
-                Ready::OnComputeStream => engine.so_far(Queue::COMPUTE),
-                Ready::OnDefaultStream => legacy.so_far(),
-                // SAFETY: by contract such a stream, as long as this lasts.
-                Ready::OnStream(stream) => unsafe { Theirs::open(engine, stream) }.and_then(|stream| stream.so_far()),
-            };
-            Ok((legacy, behind?))
+            let behind = ready.stream(engine)?.so_far()?;
+            Ok((legacy, behind))
         });
         let (legacy, behind) = match begun {
             Ok(begun) => begun,

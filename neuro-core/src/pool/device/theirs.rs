@@ -52,6 +52,24 @@ impl Theirs {
         })
     }
 
+    /// The stream `raw` for the length of an exchange. While it is captured into a graph its work cannot be ordered with other work: then it is
+    /// refused before anything depends on it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::Driver`](crate::Error::Driver) for a stream that is being captured.
+    ///
+    /// # Safety
+    /// As [`open`](Self::open).
+    pub(crate) unsafe fn open_to_exchange(engine: &Arc<Engine>, raw: usize) -> Result<Arc<Self>> {
+        if raw <= PER_THREAD {
+            return Self::legacy(engine);
+        }
+        // SAFETY: forwarded contract.
+        unsafe { cuda_of(engine)?.check_capture(raw) }.map_err(|refusal| engine.error(refusal))?;
+        // SAFETY: as above.
+        unsafe { Self::open(engine, raw) }.map(Arc::new)
+    }
+
     /// The queue whose freed ranges its work finds ready, or nearly so.
     pub(crate) fn queue(&self) -> Queue {
         self.place.unwrap_or(Queue::COMPUTE)

@@ -1,12 +1,11 @@
 """``neuro_memory.hooks.cuda_core``: buffers of ``cuda.core`` from a memory pool, in the order of the streams that it names."""
 
-import threading
 from types import TracebackType
 from typing import Any
 
 from .. import _neuro_memory as _core
 from .._neuro_memory import MemoryPool
-from ._pools import checked, device_of, framework, raw_stream
+from ._pools import ResourceHook, checked, device_of, framework, raw_stream
 
 __all__ = ["cuda_core"]
 
@@ -41,7 +40,7 @@ class CudaCoreScope:
         device.memory_resource = before
 
 
-class CudaCoreHook:
+class CudaCoreHook(ResourceHook):
     """``cuda.core``'s memory from a pool: bounded, counted, reused in the order of streams.
 
     ``hooks.cuda_core.resource(pool)`` is a ``cuda.core.MemoryResource``: ``resource.allocate(bytes, stream=stream)``.
@@ -52,43 +51,11 @@ class CudaCoreHook:
     pool: one of a CUDA device; None is the default pool of ``cuda:0``.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._scope: CudaCoreScope | None = None
-
     def __call__(self, pool: MemoryPool | None = None) -> CudaCoreScope:
         """Scope for ``with``. Imports ``cuda.core``."""
         core = framework("cuda_core", "cuda.core", "cuda.core")
         pool = checked("cuda_core", pool, 0)
         return CudaCoreScope(core, pool, _resource(core, pool))
-
-    def resource(self, pool: MemoryPool | None = None) -> Any:
-        """A ``cuda.core.MemoryResource`` of the pool."""
-        return self(pool).resource
-
-    def install(self, pool: MemoryPool | None = None) -> MemoryPool:
-        """Make the pool the resource of its device. Installing again replaces it."""
-        scope = self(pool)
-        with self._lock:
-            self._end()
-            scope.__enter__()
-            self._scope = scope
-        return scope.pool
-
-    def uninstall(self) -> None:
-        """Give the device the resource that it had before ``install``. Without an install, nothing."""
-        with self._lock:
-            self._end()
-
-    @property
-    def installed(self) -> bool:
-        """Whether ``install`` is in force."""
-        return self._scope is not None
-
-    def _end(self) -> None:
-        if self._scope is not None:
-            self._scope.__exit__(None, None, None)
-            self._scope = None
 
 
 class _Resource:

@@ -85,7 +85,7 @@ class _Manager:
 
     def get_ipc_handle(self, memory: Any) -> Any:
         """Not with a pool, whose blocks share slabs."""
-        raise NotImplementedError("hooks.numba: memory of a pool has no IPC handle of its own; export a Tensor instead (export_fd)")
+        raise NotImplementedError("hooks.numba: memory of a pool has no IPC handle of its own; copy the array through the host")
 
     @property
     def interface_version(self) -> int:

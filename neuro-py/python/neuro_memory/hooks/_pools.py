@@ -1,13 +1,15 @@
 """What the hooks of CUDA frameworks share: pools, streams, and how a framework is found."""
 
+import abc
 import importlib
+import threading
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 from .. import _neuro_memory as _core
 from .._neuro_memory import MemoryPool
 
-__all__ = ["checked", "device_of", "framework", "raw_stream", "release"]
+__all__ = ["ResourceHook", "checked", "device_of", "framework", "raw_stream", "release"]
 
 
 def framework(hook: str, module: str, package: str) -> Any:
@@ -60,3 +62,51 @@ def release(hook: _core._CudaHook, ptr: int, stream: int | None = None) -> None:
         hook.free(ptr, stream)
     except Exception as error:
         warnings.warn(f"neuro_memory: {error}", RuntimeWarning, stacklevel=2)
+
+
+class _Scope(Protocol):
+    pool: MemoryPool
+    resource: Any
+
+    def __enter__(self) -> MemoryPool: ...
+    def __exit__(self, exc_type: None, exc: None, traceback: None, /) -> None: ...
+
+
+class ResourceHook(abc.ABC):
+    """A framework that has one resource a device, of which there is a scope: for the whole process by ``install``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._scope: _Scope | None = None
+
+    @abc.abstractmethod
+    def __call__(self, pool: MemoryPool | None = None) -> _Scope:
+        """Scope for ``with``. Imports the framework."""
+
+    def resource(self, pool: MemoryPool | None = None) -> Any:
+        """The framework's resource of the pool."""
+        return self(pool).resource
+
+    def install(self, pool: MemoryPool | None = None) -> MemoryPool:
+        """Make the pool the resource of its device. Installing again replaces it."""
+        scope = self(pool)
+        with self._lock:
+            self._end()
+            scope.__enter__()
+            self._scope = scope
+        return scope.pool
+
+    def uninstall(self) -> None:
+        """Give the device the resource that it had before ``install``. Without an install, nothing."""
+        with self._lock:
+            self._end()
+
+    @property
+    def installed(self) -> bool:
+        """Whether ``install`` is in force."""
+        return self._scope is not None
+
+    def _end(self) -> None:
+        if self._scope is not None:
+            self._scope.__exit__(None, None, None)
+            self._scope = None

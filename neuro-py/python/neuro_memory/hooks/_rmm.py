@@ -1,12 +1,11 @@
 """``neuro_memory.hooks.rmm``: RMM's device memory from a pool, and so that of what is built on RMM."""
 
-import threading
 from types import TracebackType
 from typing import Any
 
 from .. import _neuro_memory as _core
 from .._neuro_memory import MemoryPool
-from ._pools import checked, device_of, framework, raw_stream, release
+from ._pools import ResourceHook, checked, device_of, framework, raw_stream, release
 
 __all__ = ["rmm"]
 
@@ -40,7 +39,7 @@ class RmmScope:
         self._rmm.mr.set_per_device_resource(device_of(self.pool), self._before.pop())
 
 
-class RmmHook:
+class RmmHook(ResourceHook):
     """RMM's memory from a pool, in the order of the streams that RMM is given.
 
     ``with hooks.rmm(pool) as pool:``; ``hooks.rmm.install(pool)`` and ``hooks.rmm.uninstall()``; or ``hooks.rmm.resource(pool)``, an
@@ -50,43 +49,11 @@ class RmmHook:
     pool: one of a CUDA device; None is the default pool of ``cuda:0``.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._scope: RmmScope | None = None
-
     def __call__(self, pool: MemoryPool | None = None) -> RmmScope:
         """Scope for ``with``. Imports RMM."""
         rmm = framework("rmm", "rmm", "RMM")
         pool = checked("rmm", pool, 0)
         return RmmScope(rmm, pool, _resource(rmm, pool))
-
-    def resource(self, pool: MemoryPool | None = None) -> Any:
-        """An ``rmm.mr.CallbackMemoryResource`` of the pool."""
-        return self(pool).resource
-
-    def install(self, pool: MemoryPool | None = None) -> MemoryPool:
-        """Make the pool RMM's resource of its device. Installing again replaces it."""
-        scope = self(pool)
-        with self._lock:
-            self._end()
-            scope.__enter__()
-            self._scope = scope
-        return scope.pool
-
-    def uninstall(self) -> None:
-        """Give RMM the resource that it had before ``install``. Without an install, nothing."""
-        with self._lock:
-            self._end()
-
-    @property
-    def installed(self) -> bool:
-        """Whether ``install`` is in force."""
-        return self._scope is not None
-
-    def _end(self) -> None:
-        if self._scope is not None:
-            self._scope.__exit__(None, None, None)
-            self._scope = None
 
 
 def _resource(rmm: Any, pool: MemoryPool) -> Any:

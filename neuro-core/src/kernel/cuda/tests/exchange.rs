@@ -313,9 +313,9 @@ fn our_own_comes_home_from_another_stream() {
     }
 }
 
-/// Where the end of a loan cannot be told, the block is ordered behind the stream as before, and never handed out again too early.
+/// Where the end of a loan cannot be marked, it is waited for.
 #[test]
-fn a_loan_whose_end_is_refused_goes_on() {
+fn a_loan_whose_end_is_refused_is_over() {
     for seed in 1..30 {
         let bed = Bed::new(seed, 8192);
         // So many that the last has no place, and its end needs a mark.
@@ -331,18 +331,34 @@ fn a_loan_whose_end_is_refused_goes_on() {
         drop(last);
         assert_eq!(words(&t), [9; 1500], "seed {seed}");
         drop((t, keep, others));
-        let streams_are_idle = bed.engine().finish_kept();
-        drop(bed.pool);
-        streams
-            .iter()
-            .for_each(|&stream| calls::destroy(&bed.machine.engines[0], stream));
-        // The memory of it stays with whoever may use it.
-        let left = bed.machine.end(true);
-        assert!(
-            left.iter().all(|what| what.contains("B")),
-            "seed {seed}: {left:?}, {streams_are_idle}"
-        );
+        streams.iter().for_each(|&stream| calls::destroy(bed.engine(), stream));
+        bed.end();
     }
+}
+
+/// To a stream that is being captured nothing goes out, and from one nothing comes in: its work cannot be ordered with other work.
+#[test]
+fn a_stream_that_is_captured_is_refused() {
+    let bed = Bed::new(4, 1 << 20);
+    let stream = calls::stream(bed.engine());
+    let t = bed.counting(10);
+    t.synchronize().unwrap();
+    let stranger = Consumes::new(&t, Consumer::DefaultStream).unwrap().into_a_strangers();
+    bed.machine.world.capture(stream, true);
+    let out = Consumes::new(&t, Consumer::Stream(stream)).err().unwrap();
+    // SAFETY: as the stranger made it; refused, and then taken from where it is.
+    let (back, theirs) = unsafe {
+        let back = dlpack::import_ready(stranger, Ready::OnStream(stream), false).unwrap_err();
+        (back, dlpack::import(stranger).unwrap())
+    };
+    for refused in [out, back] {
+        assert!(refused.to_string().contains("captured"), "{refused}");
+    }
+    bed.machine.world.capture(stream, false);
+    drop(Consumes::new(&t, Consumer::Stream(stream)).unwrap());
+    drop((t, theirs));
+    calls::destroy(bed.engine(), stream);
+    bed.end();
 }
 
 fn number(device: Device) -> u32 {
